@@ -1,0 +1,36 @@
+"""A training in several processes, as torchrun starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from models.text_encoder import TextEncoder
+from tests.support.planted_texts import write_documents
+from worker.embedded.ports import free_ports
+
+
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    """Under torchrun two processes share a training: one tokenizer, one result, told once."""
+    texts = write_documents(tmp_path / "texts.txt", 60)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", str(free_ports(1)[0]), "-m", "worker.commands", "pretrain", "mlm"]
+    command += ["--texts", str(texts), "--from-scratch", "--vocab-size", "200", "--layers", "1"]
+    command += ["--width", "32", "--heads", "2", "--max-tokens", "32", "--steps", "6", "--cpu"]
+    command += ["--threads", "1", "--out", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["steps"] == 6
+    trunk = TextEncoder.load(tmp_path / "out", device="cpu", threads=1)
+    assert trunk.encode(trunk.tokenize(["the lamp"], "passage")).vectors.shape == (1, 32)
+    assert not (tmp_path / "out.training").exists()

@@ -1,0 +1,1 @@
+"""What the recommender learns from: event sequences, where they come from, how batches are cut."""

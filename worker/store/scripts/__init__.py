@@ -1,0 +1,1 @@
+"""The Lua scripts of `RedisStore`, what they are given and answer; no client may enter."""
