@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,7 +10,8 @@ from models.product_index import Hit, ProductIndex
 from models.recommendation.rules import recommend_within
 from models.recommendation.shopper import Demand, Recommendation, Shopper
 from models.search.lexical_text import normalise_query
-from worker.events.event import Purchase, Return, Review, Search
+from worker.events.event import Purchase, Return, Search
+from worker.pipeline.causes import causes_of
 from worker.pipeline.changes import version_of
 from worker.pipeline.options import PipelineOptions
 from worker.pipeline.stages import EncodedArm, LiveEvent
@@ -27,14 +27,6 @@ _POPULAR = {"en": "popular now", "zh": "当前热销"}
 def language_of(locale: str | None) -> str:
     """Return the language of reason texts: Chinese for zh locales, English otherwise."""
     return "zh" if locale is not None and locale.lower().startswith("zh") else "en"
-
-
-@dataclass(frozen=True, slots=True)
-class _Cause:
-    """The event a shopper's list is made for: the newest of the batch."""
-
-    event: Search | Purchase | Return | Review
-    locale: str | None
 
 
 class Ranking:
@@ -93,14 +85,14 @@ class Ranking:
         self, encoded: EncodedArm, index: ProductIndex, stamp: ResultStamp
     ) -> list[ResultWrite]:
         """Return one list a shopper of the batch, however many events the shopper has in it."""
-        causes = _causes(encoded.gathered.live)
+        view = encoded.gathered.view
+        causes = causes_of(encoded.gathered.live, view.histories)
         if not causes:
             return []
-        view = encoded.gathered.view
         shoppers = [
             Shopper(
                 user_id=user_id,
-                now_ms=cause.event.occurred_at_ms,
+                now_ms=cause.version.occurred_at_ms,
                 events=view.histories.get(user_id, ()),
                 query_vectors=_query_vectors(encoded, user_id),
                 locale=cause.locale,
@@ -114,7 +106,7 @@ class Ranking:
         )
         writes: list[ResultWrite] = []
         for shopper, items in zip(shoppers, lists, strict=True):
-            version = version_of(causes[shopper.user_id].event)
+            version = causes[shopper.user_id].version
             result = Recommendations(
                 **stamp.fields(version),
                 user_id=shopper.user_id,
@@ -161,20 +153,6 @@ class Ranking:
         return [
             ResultWrite(ResultKind.TRENDING, "all", version, value, self._options.trending_ttl_s)
         ]
-
-
-def _causes(live: Sequence[LiveEvent]) -> Mapping[str, _Cause]:
-    """Return for each shopper the newest event that changes taste."""
-    causes: dict[str, _Cause] = {}
-    for item in live:
-        event = item.event
-        if not isinstance(event, Search | Purchase | Return | Review):
-            continue
-        before = causes.get(event.user_id)
-        if before is None or version_of(event) >= version_of(before.event):
-            locale = event.locale or (before.locale if before else None)
-            causes[event.user_id] = _Cause(event, locale)
-    return causes
 
 
 def _query_vectors(encoded: EncodedArm, user_id: str) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from worker.events.decode import EventLimits, InvalidEvent
 from worker.events.event import Event, Product, ProductRemoved, Question, Search
 from worker.flow.assembly import recommendation_rules
 from worker.pipeline.batch import Outcome
-from worker.pipeline.changes import version_of
+from worker.pipeline.causes import Cause, causes_of
 from worker.pipeline.records import BatchRecord
 from worker.pipeline.stages import GatheredArm, GatheredBatch, PipelineModels
 from worker.pipeline.texts import tokenize
@@ -160,10 +160,10 @@ def _explanation(
     explanation["history"] = [history_line(one) for one in history]
     if moment.index is None:
         return explanation
-    newest = _newest(moment.gathered, event.user_id)
-    if newest is not None and newest.event_id != event.event_id:
-        explanation["list_made_for"] = newest.event_id
-    explanation["candidates"] = _candidates(event, newest, arm, moment.index, rules)
+    cause = causes_of(arm.live, arm.view.histories).get(event.user_id)
+    if cause is not None and cause.version.event_id != event.event_id:
+        explanation["list_made_for"] = cause.version.event_id
+    explanation["candidates"] = _candidates(event, cause, arm, moment.index, rules)
     return explanation
 
 
@@ -172,18 +172,6 @@ def _arm_of(gathered: GatheredBatch, found: RecordedEvent) -> GatheredArm | None
         if any(item.taken.position == found.position for item in arm.live):
             return arm
     return None
-
-
-def _newest(gathered: GatheredBatch, user_id: str) -> Any:
-    """Return the event a shopper's list was made for: the newest of the batch."""
-    events = [
-        item.event
-        for arm in gathered.arms
-        for item in arm.live
-        if not isinstance(item.event, Product | ProductRemoved | Question)
-        and item.event.user_id == user_id
-    ]
-    return max(events, key=version_of, default=None)
 
 
 def _results(event: Event, outcome: Outcome | None) -> list[dict[str, Any]]:
@@ -199,7 +187,11 @@ def _results(event: Event, outcome: Outcome | None) -> list[dict[str, Any]]:
 
 
 def _candidates(
-    event: Any, newest: Any, arm: GatheredArm, index: ProductIndex, rules: RecommendationRules
+    event: Any,
+    cause: Cause | None,
+    arm: GatheredArm,
+    index: ProductIndex,
+    rules: RecommendationRules,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return what was ranked, further down than results go, with scores and reasons."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -207,14 +199,14 @@ def _candidates(
     if isinstance(event, Search):
         hits = index.search([event.query], _vectors(models, [event.query]), CANDIDATES)[0]
         found["search"] = [asdict(hit) for hit in hits]
-    if newest is not None:
-        history = view.histories.get(newest.user_id, ())
+    if cause is not None:
+        history = view.histories.get(event.user_id, ())
         queries = [one.query for one in history if one.kind == "search" and one.query]
         queries = list(dict.fromkeys(queries))
         vectors = _vectors(models, queries)
         shopper = Shopper(
-            newest.user_id, newest.occurred_at_ms, history,
-            dict(zip(queries, vectors, strict=True)), newest.locale,
+            event.user_id, cause.version.occurred_at_ms, history,
+            dict(zip(queries, vectors, strict=True)), cause.locale,
         )  # fmt: skip
         demand = Demand(popular=view.popular, together=view.together)
         lists = recommend_within(rules, models.recommender, [shopper], demand, index, CANDIDATES)

@@ -87,7 +87,9 @@ _RULES = """\
   `vote`).
 - A version is `<16 digits of occurred_at in ms>:<event id>` and the first member of every
   result. `step` is the second: where a partition moved under a batch in flight, two batches make
-  the same result, and that of the later step stands, whichever is written last.
+  the same result, and that of the later step stands, whichever is written last. A shopper's
+  list bears the version of the newest event that it knows: what comes late from another topic
+  improves the list.
 - Popularity is decayed when it is read: the score divided by the weight of the newest purchase.
   A return takes back what its purchase counts by then, as long as the product is among the last
   50 that the shopper bought; otherwise what a purchase at the moment of the return would count.

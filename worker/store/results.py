@@ -27,7 +27,9 @@ class _Result(BaseModel):
         default=0,
         description="The step of its batch on the state store; orders results of one version.",
     )
-    event_id: str = Field(description="The event that caused this result.")
+    event_id: str = Field(
+        description="The event that caused this result; of a shopper's list the newest it knows."
+    )
     occurred_at: str = Field(description="When that event happened, RFC 3339, UTC.")
     written_at: str = Field(description="When the worker made this result, RFC 3339, UTC.")
     release: str = Field(description="The model release that made it.")

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from worker.events.event import Forget, Product, ProductRemoved
 from worker.pipeline.batch import Outcome, OutMessage, Position
+from worker.pipeline.causes import Cause, causes_of
 from worker.pipeline.messages import event_samples
 from worker.pipeline.samples import SampleMaker
 from worker.pipeline.texts import live_events
 from worker.replay.comparing.outcomes import ArmOutcome, JudgedEvent
 from worker.replay.following.follower import FollowedBatch
-from worker.store.contract import ResultWrite
+from worker.store.contract import ResultKind, ResultWrite
 
 WAITING_EVENTS = 5_000
 
@@ -60,7 +61,8 @@ class JudgedOrder:
         if index is None:
             return
         live = live_events(batch.gathered.batch, batch.gathered.view)
-        made = {arm: _by_event(one.outcome) for arm, one in batch.outcomes.items()}
+        causes = causes_of(live, batch.gathered.view.histories)
+        made = {arm: _by_event(one.outcome, causes) for arm, one in batch.outcomes.items()}
         parts = max(1, len(batch.events))
         for item in live:
             recorded = batch.events[item.row]
@@ -107,10 +109,13 @@ class JudgedOrder:
         self._judge(self._events.pop(position))
 
 
-def _by_event(outcome: Outcome) -> Mapping[str, Sequence[ResultWrite]]:
+def _by_event(outcome: Outcome, causes: Mapping[str, Cause]) -> Mapping[str, Sequence[ResultWrite]]:
+    """Sort results by the event of the batch that caused them; a list may know younger ones."""
     found: dict[str, list[ResultWrite]] = defaultdict(list)
     for one in outcome.results:
-        found[one.version.event_id].append(one)
+        is_list = one.kind is ResultKind.RECOMMENDATIONS
+        event_id = causes[one.id].event.event_id if is_list else one.version.event_id
+        found[event_id].append(one)
     return found
 
 
