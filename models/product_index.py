@@ -211,6 +211,12 @@ class ProductIndex:
         """
         return self._vectors.nearest(vectors, k, exclude)
 
+    def nearest_ids(
+        self, vectors: Vector, k: int, exclude: Sequence[Collection[str]] = ()
+    ) -> list[list[str]]:
+        """Return the products that `nearest` does, in no order and without their cosines."""
+        return self._vectors.nearest_ids(vectors, k, exclude)
+
     def search(self, queries: Sequence[str], vectors: Vector, k: int) -> list[list[Hit]]:
         """Return at most `k` available products for each query, best first, ties by product id.
 
@@ -243,7 +249,7 @@ class ProductIndex:
         ids = sorted({*words, *(product_id for product_id, _ in near)})
         if not ids:
             return []
-        cosines, encoded = self._vectors.cosines(vector, ids)
+        cosines, encoded = self._cosines(vector, ids, dict(near))
         meaning = np.where(encoded, _scaled(cosines, cosines[encoded]), 0.0)
         wording = np.array([words.get(product_id, 0.0) for product_id in ids])
         fused = LEXICAL_SHARE * _scaled(wording, wording) + (1 - LEXICAL_SHARE) * meaning
@@ -259,6 +265,16 @@ class ProductIndex:
             )
             for row in best.tolist()
         ]
+
+    def _cosines(
+        self, vector: Vector, ids: Sequence[str], known: Mapping[str, float]
+    ) -> tuple[Scores, NDArray[np.bool_]]:
+        """Return the cosines (n,) of a vector to ids, and which have one; most are known."""
+        cosines = np.array([known.get(product_id, 0.0) for product_id in ids])
+        found = np.array([product_id in known for product_id in ids], dtype=np.bool_)
+        rest = np.flatnonzero(~found)
+        cosines[rest], found[rest] = self._vectors.cosines(vector, [ids[row] for row in rest.tolist()])
+        return cosines, found
 
     def _hit(
         self,

@@ -286,9 +286,10 @@ def _matching(
     if not asking:
         return found
     vectors = np.stack([shoppers[row].query_vectors[query] for row, query in asking])
-    hits = index.nearest(vectors, _NEIGHBOURS, [shoppers[row].barred for row, _ in asking])
-    for (row, _), near in zip(asking, hits, strict=True):
-        found[row] = [product_id for product_id, _ in near]
+    barred = [shoppers[row].barred for row, _ in asking]
+    nearest = index.nearest_ids(vectors, _NEIGHBOURS, barred)
+    for (row, _), product_ids in zip(asking, nearest, strict=True):
+        found[row] = product_ids
     return found
 
 

@@ -202,17 +202,20 @@ def _varied(
     scores = np.array([candidate.score for candidate in candidates])
     spread = scores.max() - scores.min()
     relevance = (scores - scores.min()) / spread if spread > 0 else np.ones(len(scores))
+    relevance *= 1 - diversity
     vectors = index.vectors_of([c.product_id for c in candidates])[0].astype(np.float64)  # (n, D)
+    cosines = vectors @ vectors.T  # (n, n)
     likeness = np.zeros(len(scores))  # (n,) to the nearest chosen one
-    is_open = np.array([room.has(row) for row in range(len(scores))])  # (n,)
+    closed = np.array([not room.has(row) for row in range(len(scores))])  # (n,)
     rows: list[int] = []
-    while len(rows) < k and is_open.any():
-        value = ((1 - diversity) * relevance - diversity * likeness).round(_DIGITS)
-        best = int(np.where(is_open, value, -np.inf).argmax())  # of equals the first: the better
+    while len(rows) < k and not closed.all():
+        value = (relevance - diversity * likeness).round(_DIGITS)
+        value[closed] = -np.inf
+        best = int(value.argmax())  # of equals the first: the better
         rows.append(best)
-        is_open[best] = False
-        is_open[room.take(best)] = False
-        likeness = np.maximum(likeness, (vectors * vectors[best]).sum(axis=1))
+        closed[best] = True
+        closed[room.take(best)] = True
+        np.maximum(likeness, cosines[best], out=likeness)
     return rows
 
 

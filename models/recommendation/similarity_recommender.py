@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.product_index import ProductIndex
-from models.recommendation.reasons import reason_of
-from models.recommendation.shopper import Demand, Recommendation, Shopper
+from models.recommendation.reasons import SignalKind, reason_of
+from models.recommendation.shopper import Demand, Reason, Recommendation, Shopper
 from models.recommendation.shopper_profile import ShopperProfile, profile_of
 from models.recommendation.signals import (
     SCORE_DIGITS,
@@ -121,25 +121,23 @@ class SimilarityRecommender:
     ) -> list[Recommendation]:
         habit = {i: b.weight for i, b in case.profile.bought.items() if i in case.shopper.repeated}
         rows = {i: demand.together.get(i, ()) for i in case.profile.bought}
+        known = {*near, *popular}  # what is near or popular is sold
         others = {j for row in rows.values() for j, _ in row} | habit.keys()
-        sold = (i for i in others if index.sells(i))  # what is near or popular is sold
-        ids = sorted({*near, *popular, *sold} - case.shopper.barred)
+        ids = sorted((known | {i for i in others - known if index.sells(i)}) - case.shopper.barred)
         if not ids:
             return []
         signals, scores = self._signals(case, ids, habit, rows, popular, index)
         ranked = []
+        said: dict[tuple[SignalKind, str | None], Reason] = {}  # many rest on the same
         highest = np.stack([signal.shares for signal in signals]).argmax(axis=0)  # (n,)
         for row in best_rows(scores, k):
             reason = signals[highest[row]]
             if reason.shares[row] <= 0:  # nothing speaks for it but that the shop sells it
                 reason = signals[-1]
-            ranked.append(
-                Recommendation(
-                    ids[row],
-                    float(scores[row]),
-                    reason_of(reason.kind, reason.cause(row), case.shopper.locale, index),
-                )
-            )
+            kind, cause = reason.kind, reason.cause(row)
+            if (kind, cause) not in said:
+                said[kind, cause] = reason_of(kind, cause, case.shopper.locale, index)
+            ranked.append(Recommendation(ids[row], float(scores[row]), said[kind, cause]))
         return ranked
 
     def _signals(
@@ -197,7 +195,7 @@ def _neighbours(cases: Sequence[_Case], index: ProductIndex, count: int) -> list
     if not tastes:
         return found
     exclude = [cases[number].shopper.barred for number in owners]
-    nearest = index.nearest(np.stack(tastes), count, exclude)
-    for number, hits in zip(owners, nearest, strict=True):
-        found[number].extend(product_id for product_id, _ in hits)
+    nearest = index.nearest_ids(np.stack(tastes), count, exclude)
+    for number, product_ids in zip(owners, nearest, strict=True):
+        found[number].extend(product_ids)
     return found

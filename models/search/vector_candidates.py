@@ -18,6 +18,7 @@ Slots = NDArray[np.int64]
 # Above twice the float32 error of a dot product of vectors of length 1.
 _ROUNDING = 1e-5
 _COLUMNS_AT_ONCE = 65_536  # of the score matrix: with a few hundred rows it stays below 64 MB
+_FEW_COLUMNS = 4_096
 _CELLS_AT_ONCE = 16_000_000
 _LEAST_SHARE = 4  # columns' maxima looked at, per slot wanted
 
@@ -55,6 +56,8 @@ def by_product(shelf: Shelf, queries: Vector, k: int, barred: Sequence[Slots]) -
 
 def _rows_by_product(shelf: Shelf, queries: Vector, k: int, barred: Sequence[Slots]) -> list[Slots]:
     margins = shelf.margins(queries)
+    if len(shelf.matrix) <= _FEW_COLUMNS:
+        return _few_by_product(shelf, queries, k, barred, margins)
     kept: list[tuple[Slots, Slots, Vector]] = []
     for first in range(0, len(shelf.matrix), _COLUMNS_AT_ONCE):
         columns = slice(first, first + _COLUMNS_AT_ONCE)
@@ -80,6 +83,22 @@ def _rows_by_product(shelf: Shelf, queries: Vector, k: int, barred: Sequence[Slo
             ends[:-1].tolist(), ends[1:].tolist(), margins.tolist(), strict=True
         )
     ]
+
+
+def _few_by_product(
+    shelf: Shelf, queries: Vector, k: int, barred: Sequence[Slots], margins: Vector
+) -> list[Slots]:
+    """Do what `_rows_by_product` does, where one partition a row costs less than its groups."""
+    scores = queries @ shelf.matrix.T  # (Q, N)
+    scores[:, ~shelf.live] = -np.inf
+    found: list[Slots] = []
+    for row, slots, margin in zip(scores, barred, margins.tolist(), strict=True):
+        row[slots] = -np.inf
+        least = np.float32(-np.inf)
+        if k < len(row):
+            least = np.partition(row, len(row) - k)[len(row) - k] - margin
+        found.append(np.flatnonzero((row >= least) & (row > -np.inf)))
+    return found
 
 
 def _least_of_best(scores: Vector, k: int) -> Vector:

@@ -153,8 +153,9 @@ class VectorIndex:
         """Return the vectors of shape (n, D), zeros for unknown ids, and which were found."""
         slots = np.array([self._slots.get(item_id, -1) for item_id in ids], dtype=np.int64)
         found = slots >= 0
-        vectors = np.zeros((len(ids), self.width), dtype=np.float32)
-        vectors[found] = self._matrix[slots[found]]
+        vectors = self._matrix[slots]  # a copy; of an unknown id some row or other
+        if not found.all():
+            vectors[~found] = 0.0
         return vectors, found
 
     def follow(self) -> VectorChanges:
@@ -170,16 +171,23 @@ class VectorIndex:
 
         Ties stand in the order of the ids. `exclude` names, row by row, ids it must not return.
         """
-        if k <= 0 or not self._slots:
-            return [[] for _ in range(len(vectors))]
-        queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        barred = [
-            np.array([self._slots[i] for i in ids if i in self._slots], dtype=np.int64)
-            for ids in exclude
-        ] or [np.empty(0, dtype=np.int64)] * len(queries)
         return [
             self._rank(vector, slots, k)
-            for vector, slots in zip(vectors, self._candidates(queries, k, barred), strict=True)
+            for vector, slots in zip(vectors, self._near(vectors, k, exclude), strict=True)
+        ]
+
+    def nearest_ids(
+        self, vectors: Vector, k: int, exclude: Sequence[Collection[str]] = ()
+    ) -> list[list[str]]:
+        """Return the ids that `nearest` does, in no order: half the work where scores are not read.
+
+        Only where rounding leaves open which are the `k` best are they scored again.
+        """
+        return [
+            [self._ids[slot] for slot in slots.tolist()]
+            if len(slots) <= k
+            else [item_id for item_id, _ in self._rank(vector, slots, k)]
+            for vector, slots in zip(vectors, self._near(vectors, k, exclude), strict=True)
         ]
 
     def cosines(self, vector: Vector, ids: Sequence[str]) -> tuple[Scores, NDArray[np.bool_]]:
@@ -189,6 +197,20 @@ class VectorIndex:
         cosines = np.zeros(len(ids))
         cosines[found] = self._exact(vector, slots[found])
         return cosines, found
+
+    def _near(
+        self, vectors: Vector, k: int, exclude: Sequence[Collection[str]]
+    ) -> Sequence[NDArray[np.int64]]:
+        """Return for each row of `vectors` the slots that can stand among its `k` best."""
+        nothing = np.empty(0, dtype=np.int64)
+        if k <= 0 or not self._slots:
+            return [nothing] * len(vectors)
+        queries = np.ascontiguousarray(vectors, dtype=np.float32)
+        barred = [
+            np.array([self._slots[i] for i in ids if i in self._slots], dtype=np.int64)
+            for ids in exclude
+        ] or [nothing] * len(queries)
+        return self._candidates(queries, k, barred)
 
     def _slot_of(self, item_id: str) -> int:
         """Return the slot of an id, a new one for a new id."""
@@ -241,9 +263,10 @@ class VectorIndex:
         return by_product(shelf, queries, k, barred)
 
     def _exact(self, vector: Vector, slots: NDArray[np.int64]) -> Scores:
-        # an explicit sum along each row: unlike a BLAS product it does not depend on the shape
-        product = np.multiply(self._matrix[slots], vector, dtype=np.float64)
-        return np.asarray(product.sum(axis=1).round(SCORE_DIGITS) + 0.0)  # + 0.0: no minus zero
+        # a sum along each row: unlike a BLAS product it does not depend on the shape
+        rows, row = self._matrix[slots].astype(np.float64), np.asarray(vector, np.float64)
+        product: Scores = np.einsum("nd,d->n", rows, row)
+        return product.round(SCORE_DIGITS) + 0.0  # + 0.0: no minus zero
 
     def _rank(self, vector: Vector, slots: NDArray[np.int64], k: int) -> list[tuple[str, float]]:
         scores = self._exact(vector, slots)

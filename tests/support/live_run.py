@@ -57,11 +57,11 @@ class LiveRun:
         self._topics: dict[str, list[OutMessage]] = {topic: [] for topic in TOPICS.values()}
         self._numbers: dict[str, int] = {}
 
-    async def run(self, seed: int) -> None:
+    async def run(self, seed: int, count: int = 160) -> None:
         """Take a simulated shop's events in batches of random sizes; some are never confirmed."""
         chance = random.Random(seed)
         shop = SimulatedShop(seed=seed, product_count=30, shopper_count=8)
-        simulated = [*shop.catalogue(), *itertools.islice(shop.events(rate=1.0), 160)]
+        simulated = [*shop.catalogue(), *itertools.islice(shop.events(rate=1.0), count)]
         records = [
             (one.kind, one.key, one.value, int(one.occurred_at.timestamp() * 1000))
             for one in simulated

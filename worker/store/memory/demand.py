@@ -45,6 +45,7 @@ class Demand:
         self._span: int | None = None
         self._newest_ms = 0
         self._moved = False
+        self._read: dict[int, list[tuple[str, float]]] = {}  # what `popular` gave since it moved
         self._together: dict[str, _Ranking] = {}
         self._purchased: dict[str, dict[str, int]] = {}
 
@@ -79,6 +80,7 @@ class Demand:
         if not self._moved:
             return
         self._moved = False
+        self._read.clear()
         for product in [product for product, score in self._popular.items() if score <= 0]:
             del self._popular[product]
         if len(self._popular) > self._limits.popular_max_products:
@@ -88,9 +90,10 @@ class Demand:
         """Return the most popular products, decayed to the newest purchase, highest first."""
         if count <= 0 or self._span is None:
             return []
-        return Popular(self._decay, self._span, self._newest_ms).decayed(
-            _highest(self._popular, count)
-        )
+        if count not in self._read:
+            clock = Popular(self._decay, self._span, self._newest_ms)
+            self._read[count] = clock.decayed(_highest(self._popular, count))
+        return self._read[count]
 
     def latest_purchases(self, user_id: str, count: int) -> list[str]:
         """Return the products a shopper bought last, latest first."""
