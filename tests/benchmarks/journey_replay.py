@@ -53,7 +53,7 @@ def bench_journey(options: argparse.Namespace) -> None:
     products = shared_file(*folder, "products.parquet")
     learnt = _learnt(source, options)
     with tempfile.TemporaryDirectory() as work:
-        sales, sold = _journey_files(source, products, Path(work), options.households)
+        sales, sold = journey_files(source, products, Path(work), options.households)
         job = ReplayJob(
             files=parse(sales, sold),
             releases=("popularity", "content", "rules=current", *options.release),
@@ -89,7 +89,7 @@ def parse(sales: Path, sold: Path) -> list[EventFile]:
     )
 
 
-def _journey_files(source: Path, products: Path, work: Path, households: int) -> tuple[Path, Path]:
+def journey_files(source: Path, products: Path, work: Path, households: int) -> tuple[Path, Path]:
     """Write the sales of some households (0: all), a basket's rows together, and their products."""
     table = pq.read_table(source)
     known = sorted(set(table["household_id"].to_pylist()))

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 from models.metrics import mean_estimate, paired_difference
-from models.recommendation.shopper import ShopperEvent
 from models.releases.publish import publish_folder
 from models.releases.store import ReleaseStore
 from models.sample import Sample
 from tests.benchmarks.figures import print_figure
+from tests.benchmarks.loop_samples import moment_of, samples_of
 from training.dataset import Row
 from training.gate import GateOptions
 from training.job.options import JobOptions
@@ -33,10 +33,7 @@ from training.recommender.train import RecommenderTraining
 from worker.embedded.shop.records import SimulatedEvent
 from worker.embedded.shop.simulated_shop import START, SimulatedShop
 from worker.events.decode import EventLimits, InvalidEvent, RawRecord, decode_event
-from worker.events.event import Event, Forget, Purchase, Return, Review, Search
-from worker.pipeline.changes import history_event
-from worker.pipeline.options import PipelineOptions
-from worker.pipeline.samples import SampleMaker
+from worker.events.event import Event
 from worker.topics.sample_export import write_samples
 from worker.topics.sample_set import SampleSet
 
@@ -87,28 +84,28 @@ def _run(shop: SimulatedShop, samples: list[Sample], month: Month, room: Path) -
         moment = START + timedelta(days=day)
         found = SampleSet()
         for sample in samples:
-            if _moment(sample) < moment:
+            if moment_of(sample) < moment:
                 found.add(sample.model_dump_json().encode())
         write_samples(found, room / "samples")
         promoted: list[str] = []
         hooks = JobHooks(lambda: None, lambda new, old: promoted.append(new))  # noqa: B023
         report = run_job(options, store, current, parts, hooks)
         current = report.release_id or current
-        _tell(day, report)
+        tell(f"day {day}", report)
         until = moment + timedelta(days=month.every_days)
-        future = [one for one in samples if moment <= _moment(one) < until]
+        future = [one for one in samples if moment <= moment_of(one) < until]
         passed = [one.part for one in report.decisions if one.passed]
         for part in parts:
             _print(part, store, base, current, found, future, day, passed, options)
 
 
-def _tell(day: int, report: JobReport) -> None:
-    """Say on standard error what the job decided, part by part, and why."""
+def tell(when: str, report: JobReport) -> None:
+    """Say on standard error what a job decided, part by part, and why."""
     for one in report.decisions:
         said = "passed" if one.passed else f"refused: {'; '.join(one.reasons)}"
-        print(f"day {day}: {one.part} {said}", file=sys.stderr)
+        print(f"{when}: {one.part} {said}", file=sys.stderr)
     for name, why in report.skipped.items():
-        print(f"day {day}: {name} not trained: {why}", file=sys.stderr)
+        print(f"{when}: {name} not trained: {why}", file=sys.stderr)
 
 
 def _print(
@@ -145,27 +142,8 @@ def _print(
 
 def month_samples(shop: SimulatedShop, count: int) -> Iterator[Sample]:
     """Yield the samples of a month's events, as the worker makes them."""
-    maker = SampleMaker(PipelineOptions(process_id="month", privacy_key=b"month"))
-    histories: defaultdict[str, list[ShopperEvent]] = defaultdict(list)
     events = shop.events(START, rate=count / (DAYS * 86_400))
-    for _, event in zip(range(count), _decoded(events), strict=False):
-        if isinstance(event, Forget):
-            histories.pop(event.user_id, None)
-            yield maker.of_forget(event)
-            continue
-        if not isinstance(event, Purchase | Search | Return | Review):
-            continue
-        history = histories[event.user_id]
-        history.append(history_event(event))
-        history.sort(key=lambda one: one.order)
-        if isinstance(event, Purchase):
-            yield from maker.of_purchase(event, history)
-        elif isinstance(event, Return):
-            yield maker.of_return(event)
-        elif isinstance(event, Review):
-            sample = maker.of_review(event)
-            if sample is not None:
-                yield sample
+    return samples_of(islice(_decoded(events), count))
 
 
 def _decoded(events: Iterator[SimulatedEvent]) -> Iterator[Event | InvalidEvent]:
@@ -184,7 +162,3 @@ def write_products(shop: SimulatedShop, folder: Path) -> Path:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert json.loads(lines[0])["product_id"]
     return path
-
-
-def _moment(sample: Sample) -> datetime:
-    return datetime.fromisoformat(sample.occurred_at).astimezone(UTC)
