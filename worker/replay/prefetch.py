@@ -18,20 +18,17 @@ from numpy.typing import NDArray
 
 from models.text_encoder import Encodings, Role, TextTrunk, Tokens
 from worker.events.decode import InvalidEvent
-from worker.events.event import Event, Question, Review
+from worker.events.event import Event, Review
 from worker.pipeline.pipeline import SENTIMENT
 from worker.pipeline.stages import PipelineModels
 from worker.pipeline.texts import own_text, tokenize
-from worker.pipeline.understanding import stored_passages
 from worker.pipeline.vector_cache import TextKey
-from worker.store.memory_store import MemoryStore
 
 Vector = NDArray[np.float32]
 PREFETCH_TOKENS = 8_192  # of one pass, as a worker's own budget
 _LEAST_CHARACTERS = PREFETCH_TOKENS
 _MOST_CHARACTERS = 8 * PREFETCH_TOKENS
 _READ_AHEAD_S = 0.5
-_CPU_PASS_TOKENS = 2_048
 _Key = tuple[int, bytes]
 _MAX_KEPT = 20_000  # texts; 30 MB of vectors of 384
 
@@ -55,8 +52,6 @@ class PrefetchingTrunk:
         self._lock = Lock()
         self._device = Lock()  # one thread at a time may run the trunk
         self._waiting = 0  # who cannot go on without the trunk: reading ahead lets them pass
-        on_gpu = str(getattr(trunk, "device", "cpu")).startswith("cuda")
-        self.pass_tokens = PREFETCH_TOKENS if on_gpu else _CPU_PASS_TOKENS
 
     def tokenize(self, texts: Sequence[str], role: Role) -> list[Tokens]:
         """Return the tokens of each text, of one read ahead as they are."""
@@ -152,22 +147,6 @@ def _key(tokens: Tokens) -> _Key:
     return tokens.bucket, tokens.ids.tobytes()
 
 
-def likely_passages(store: object, events: Sequence[Event], most: int) -> list[TextKey]:
-    """Return the passages that questions would be answered from by the state of this moment.
-
-    State moves on until their turn comes, so some are missing then, and asked for: a store in
-    another process is not asked at all.
-    """
-    if not isinstance(store, MemoryStore):
-        return []
-    keys: dict[TextKey, None] = {}
-    for event in events:
-        if isinstance(event, Question) and event.product_id is not None:
-            for one in stored_passages(event, store.peek_product(event.product_id), most):
-                keys["passage", one.match_text] = None
-    return list(keys)
-
-
 def prefetch_events(
     models: PipelineModels, events: Sequence[Event], passages: Sequence[TextKey] = ()
 ) -> None:
@@ -183,7 +162,7 @@ def prefetch_events(
     start, used = 0, 0
     for end, one in enumerate(tokens, 1):
         used += one.bucket
-        if used >= trunk.pass_tokens or end == len(tokens):
+        if used >= PREFETCH_TOKENS or end == len(tokens):
             part = keyed[start:end]
             reviews = [row for row, (event, _) in enumerate(part) if isinstance(event, Review)]
             heads = {SENTIMENT: reviews} if reviews and models.has_sentiment else {}

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from worker.flow.interpreter import tune_interpreter
 from worker.replay.compare_run import compare
 from worker.replay.follow_run import follow
 from worker.replay.recordings.faults import Faults
@@ -30,6 +31,7 @@ async def run_replay(
 ) -> dict[str, Any]:
     """Replay and return the document. Raises ShopstreamErrors that say what to do."""
     started_s = time.perf_counter()
+    tune_interpreter()  # texts are encoded in a thread beside the one that ranks
     if job.journal is not None and job.redis_prefix is not None:
         raise BadReplay(
             "--journal goes on with state in memory: leave --redis-prefix, or leave --journal"

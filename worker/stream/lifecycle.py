@@ -17,11 +17,11 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from worker.errors import ShopstreamError
+from worker.flow.interpreter import keep_loaded, tune_interpreter
 from worker.settings import Settings
 from worker.stream.app import StreamApp, build_app
 from worker.stream.chunk import ChunkHandler, HandlerFactory
 from worker.stream.consumer_thread import new_event_loop
-from worker.stream.interpreter import keep_loaded, tune_interpreter
 from worker.stream.log_limiter import limit_repeats
 from worker.stream.shutdown import EXIT_CLEAN, EXIT_FAILED, EXIT_UNCLEAN, Deadline, StopSignals
 from worker.topics.client import unavailable

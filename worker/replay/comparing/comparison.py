@@ -26,8 +26,9 @@ from worker.replay.comparing.journal import Journal
 from worker.replay.comparing.outcomes import ArmOutcome, ArmSpec, JudgedEvent
 from worker.replay.comparing.state import SharedState
 from worker.replay.comparing.windows import parts_of, window_of
+from worker.replay.likely_passages import likely_passages
 from worker.replay.pace import Pace
-from worker.replay.prefetch import ReadAhead, likely_passages, prefetch_events, text_size
+from worker.replay.prefetch import ReadAhead, prefetch_events, text_size
 from worker.replay.recordings.merge import RecordedEvent
 from worker.store.contract import StateStep, StateStore, StateView
 
@@ -129,16 +130,20 @@ class Comparison:
         self, thread: ThreadPoolExecutor, events: Iterator[RecordedEvent], from_ms: int
     ) -> Iterator[tuple[list[RecordedEvent], Mapping[str, float]]]:
         window = window_of(events, self._read_ahead.characters)
-        encoding = self._encode_ahead(thread, window, from_ms)
+        encoding = self._encode_ahead(thread, (), window, from_ms)
         while window:
             following = window_of(events, self._read_ahead.characters)
             shares_s = encoding.result()
-            encoding = self._encode_ahead(thread, following, from_ms)
+            encoding = self._encode_ahead(thread, window, following, from_ms)
             yield window, shares_s
             window = following
 
     def _encode_ahead(
-        self, thread: ThreadPoolExecutor, window: Sequence[RecordedEvent], from_ms: int
+        self,
+        thread: ThreadPoolExecutor,
+        before: Sequence[RecordedEvent],
+        window: Sequence[RecordedEvent],
+        from_ms: int,
     ) -> Future[Mapping[str, float]]:
         events = [
             one.event
@@ -149,7 +154,8 @@ class Comparison:
         if self._journal is not None and self._journal.is_ahead:
             events = []  # what models say of them is known
         most = self._arms[0].spec.options.passages_per_question
-        passages = likely_passages(self._store, events, most)
+        coming = [one.event for one in before if not isinstance(one.event, InvalidEvent)]
+        passages = likely_passages(self._store, coming, events, most)
         return thread.submit(self._encode_window, events, passages)
 
     def _encode_window(

@@ -15,7 +15,8 @@ from worker.pipeline.records import BatchRecord
 from worker.pipeline.stages import PipelineModels
 from worker.pipeline.vector_cache import TextKey
 from worker.replay.following.order import BatchOrder
-from worker.replay.prefetch import ReadAhead, likely_passages, prefetch_events, text_size
+from worker.replay.likely_passages import likely_passages
+from worker.replay.prefetch import ReadAhead, prefetch_events, text_size
 from worker.replay.recordings.merge import RecordedEvent, decode_stored
 from worker.replay.recordings.recording import Recording
 from worker.replay.releases import ReleaseGone, Releases
@@ -77,11 +78,11 @@ class BatchReader:
         """
         batches = iter(self._order)
         window = self._window(batches)
-        encoding = self._encode(thread, window, is_known())
+        encoding = self._encode(thread, (), window, is_known())
         while window:
             following = self._window(batches)
             text_s = encoding.result()
-            encoding = self._encode(thread, following, is_known())
+            encoding = self._encode(thread, window, following, is_known())
             for prepared in window:
                 yield prepared, text_s
             window = following
@@ -133,12 +134,17 @@ class BatchReader:
         return events
 
     def _encode(
-        self, thread: ThreadPoolExecutor, window: Sequence[PreparedBatch], is_known: bool
+        self,
+        thread: ThreadPoolExecutor,
+        before: Sequence[PreparedBatch],
+        window: Sequence[PreparedBatch],
+        is_known: bool,
     ) -> Future[float]:
         window = [] if is_known else [one for one in window if one.record.confirmed]
         events = [_valid(prepared) for prepared in window]
         asked = [event for part in events for event in part]
-        passages = likely_passages(self._store, asked, self._passages)
+        coming = [event for prepared in before for event in _valid(prepared)]
+        passages = likely_passages(self._store, coming, asked, self._passages)
         return thread.submit(self._prefetch, window, events, passages)
 
     def _prefetch(
