@@ -273,7 +273,8 @@ class ProductIndex:
         cosines = np.array([known.get(product_id, 0.0) for product_id in ids])
         found = np.array([product_id in known for product_id in ids], dtype=np.bool_)
         rest = np.flatnonzero(~found)
-        cosines[rest], found[rest] = self._vectors.cosines(vector, [ids[row] for row in rest.tolist()])
+        rest_ids = [ids[row] for row in rest.tolist()]
+        cosines[rest], found[rest] = self._vectors.cosines(vector, rest_ids)
         return cosines, found
 
     def _hit(

@@ -7,6 +7,8 @@ replay_ratio    events/s of a replay (one event at a time, in order of time, jud
                 events go before, so that passages of questions are known as in a running shop
 replay_memory   most resident memory of a replay of a large log over that of a small one (null
                 model, simulated shop; the logs are 1M and 10M events unless told otherwise)
+replay_follow_memory
+                the same for replays that follow batch records (--follow-small and -large events)
 replay_journey  Complete Journey, weeks 33 to 40 after a warm-up on the earlier ones: popularity,
                 content, the shipped rules and a recommender learnt from weeks 1 to 32, with
                 intervals, and the time a month takes (needs the shared data); 15 minutes on two
@@ -35,6 +37,7 @@ from tests.benchmarks.bench_stream import offline_rate, say
 from tests.benchmarks.figures import print_figure
 from tests.benchmarks.journey_replay import add_journey_options, bench_journey
 from tests.benchmarks.long_log import long_log
+from tests.support.live_run import LiveRun
 from tests.support.recordings import write_recording
 from worker.embedded.shop.records import SimulatedEvent
 from worker.embedded.shop.simulated_shop import SimulatedShop
@@ -108,7 +111,16 @@ def bench_memory(options: argparse.Namespace) -> None:
             written_s = time.monotonic()
             write_recording(Path(folder) / "r", long_log(count, options.shoppers), partitions=4)
             began_s = time.monotonic()
-            most.append(_resident_mb(Path(folder) / "r", options.judged_share))
+            most.append(
+                _resident_mb(
+                    Path(folder) / "r",
+                    options.judged_share,
+                    "--order",
+                    "time",
+                    "--release",
+                    "current",
+                )
+            )
             took_s.append(time.monotonic() - began_s)
         say(
             f"{count:,} events written in {began_s - written_s:.0f} s, replayed in "
@@ -122,10 +134,25 @@ def bench_memory(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def _resident_mb(folder: Path, judged_share: float) -> float:
+def bench_follow_memory(options: argparse.Namespace) -> None:
+    """Print replay_follow_memory; the recorded run has crashes and races, all of it is judged."""
+    most: list[float] = []
+    for count in (options.follow_small, options.follow_large):
+        with tempfile.TemporaryDirectory() as folder:
+            live = LiveRun(Path(folder) / "r")
+            asyncio.run(live.run(seed=1, count=count))
+            most.append(_resident_mb(live.folder, 1.0, "--order", "batches"))
+        say(f"{count:,} events followed: {most[-1]:.0f} MB at most")
+    print_figure(
+        "replay_follow_memory_ratio", most[1] / most[0], "ratio", goal="<= 1.1",
+        peer=(f"MB with {options.follow_small:,} events", most[0]),
+        megabytes=round(most[1], 1), events=options.follow_large, load=os.getloadavg()[0],
+    )  # fmt: skip
+
+
+def _resident_mb(folder: Path, judged_share: float, *options: str) -> float:
     command = [sys.executable, "-m", "worker.commands", "replay", "--events", str(folder)]
-    command += ["--order", "time", "--release", "current", "--window", "1h", "--json"]
-    command += ["--warm-up-share", str(1 - judged_share)]
+    command += [*options, "--window", "1h", "--json", "--warm-up-share", str(1 - judged_share)]
     environment = {**os.environ, "SHOPSTREAM_MODEL": "null"}
     done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
     return float(json.loads(done.stdout)["peak_resident_mb"])
@@ -146,6 +173,7 @@ def _one_thread_an_operation() -> None:
 FIGURES: dict[str, Callable[[argparse.Namespace], None]] = {
     "ratio": bench_ratio,
     "memory": bench_memory,
+    "follow-memory": bench_follow_memory,
     "journey": bench_journey,
 }
 
@@ -168,6 +196,8 @@ def main() -> None:
         "--judged-share", type=float, default=0.01,
         help="of the events of a log whose memory is measured; the others only warm the state",
     )  # fmt: skip
+    parser.add_argument("--follow-small", type=int, default=20_000, help="events of a live run")
+    parser.add_argument("--follow-large", type=int, default=100_000, help="events of a long one")
     add_journey_options(parser)
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     options = parser.parse_args()
