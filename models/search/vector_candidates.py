@@ -18,7 +18,7 @@ Slots = NDArray[np.int64]
 # Above twice the float32 error of a dot product of vectors of length 1.
 _ROUNDING = 1e-5
 _COLUMNS_AT_ONCE = 65_536  # of the score matrix: with a few hundred rows it stays below 64 MB
-_FEW_COLUMNS = 4_096
+_FEW_COLUMNS = 4_096  # up to here a row's k-th best is found at once
 _CELLS_AT_ONCE = 16_000_000
 _LEAST_SHARE = 4  # columns' maxima looked at, per slot wanted
 

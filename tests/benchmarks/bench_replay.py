@@ -111,16 +111,8 @@ def bench_memory(options: argparse.Namespace) -> None:
             written_s = time.monotonic()
             write_recording(Path(folder) / "r", long_log(count, options.shoppers), partitions=4)
             began_s = time.monotonic()
-            most.append(
-                _resident_mb(
-                    Path(folder) / "r",
-                    options.judged_share,
-                    "--order",
-                    "time",
-                    "--release",
-                    "current",
-                )
-            )
+            by_time = ("--order", "time", "--release", "current")
+            most.append(_resident_mb(Path(folder) / "r", options.judged_share, *by_time))
             took_s.append(time.monotonic() - began_s)
         say(
             f"{count:,} events written in {began_s - written_s:.0f} s, replayed in "

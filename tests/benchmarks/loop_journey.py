@@ -23,7 +23,7 @@ from tests.benchmarks.bench_stream import say
 from tests.benchmarks.figures import print_figure, shared_file
 from tests.benchmarks.journey_replay import JUDGE_FROM, journey_files, parse
 from tests.benchmarks.loop_month import tell
-from tests.benchmarks.loop_samples import moment_of, samples_of
+from tests.benchmarks.loop_samples import known_by, samples_of
 from training.guards import GateOptions
 from training.job.options import JobOptions
 from training.job.run import JobHooks, run_job
@@ -39,7 +39,6 @@ from worker.replay.run import run_replay
 from worker.replay.sources import ReplayJob
 from worker.settings import Settings
 from worker.topics.sample_export import write_samples
-from worker.topics.sample_set import SampleSet
 
 METRICS = ("hr@10", "ndcg@10")
 WEEK = timedelta(days=7)
@@ -70,7 +69,7 @@ def run_weeks(weeks: Weeks) -> None:
 
 
 def _samples(recording: Path, folder: Path) -> Iterator[Sample]:
-    """Yield the samples of the recorded events, and write the products as the export does."""
+    """Return the samples of the recorded events, and write the products as the export does."""
     folder.mkdir()
     events = [
         one.event
@@ -101,11 +100,7 @@ def _run(
     begin = datetime.fromisoformat(JUDGE_FROM)
     for number in range(weeks.count):
         moment = begin + number * WEEK
-        found = SampleSet()
-        for sample in samples:
-            if moment_of(sample) < moment:
-                found.add(sample.model_dump_json().encode())
-        write_samples(found, options.samples)
+        write_samples(known_by(samples, moment), options.samples)
         started_s = time.monotonic()
         report = run_job(
             options, store, current, parts, JobHooks(lambda: None, lambda new, old: None)

@@ -20,7 +20,7 @@ from models.releases.publish import publish_folder
 from models.releases.store import ReleaseStore
 from models.sample import Sample
 from tests.benchmarks.figures import print_figure
-from tests.benchmarks.loop_samples import moment_of, samples_of
+from tests.benchmarks.loop_samples import known_by, moment_of, samples_of
 from training.dataset import Row
 from training.gate import GateOptions
 from training.job.options import JobOptions
@@ -82,10 +82,7 @@ def _run(shop: SimulatedShop, samples: list[Sample], month: Month, room: Path) -
     )  # fmt: skip
     for day in range(month.every_days, DAYS, month.every_days):
         moment = START + timedelta(days=day)
-        found = SampleSet()
-        for sample in samples:
-            if moment_of(sample) < moment:
-                found.add(sample.model_dump_json().encode())
+        found = known_by(samples, moment)
         write_samples(found, room / "samples")
         promoted: list[str] = []
         hooks = JobHooks(lambda: None, lambda new, old: promoted.append(new))  # noqa: B023

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from models.recommendation.shopper import ShopperEvent
 from models.sample import Sample
 from worker.events.decode import InvalidEvent
-from worker.events.event import Event, Forget, Purchase, Return, Review, Search
+from worker.events.event import Event, Forget, Product, ProductRemoved, Question
 from worker.pipeline.changes import history_event
 from worker.pipeline.options import PipelineOptions
 from worker.pipeline.samples import SampleMaker
+from worker.topics.sample_set import SampleSet
 
 
 def samples_of(events: Iterable[Event | InvalidEvent]) -> Iterator[Sample]:
@@ -20,23 +21,23 @@ def samples_of(events: Iterable[Event | InvalidEvent]) -> Iterator[Sample]:
     maker = SampleMaker(PipelineOptions(process_id="loop", privacy_key=b"loop"))
     histories: defaultdict[str, list[ShopperEvent]] = defaultdict(list)
     for event in events:
+        if isinstance(event, InvalidEvent | Question | Product | ProductRemoved):
+            continue
         if isinstance(event, Forget):
             histories.pop(event.user_id, None)
-            yield maker.of_forget(event)
-            continue
-        if not isinstance(event, Purchase | Search | Return | Review):
-            continue
-        history = histories[event.user_id]
-        history.append(history_event(event))
-        history.sort(key=lambda one: one.order)
-        if isinstance(event, Purchase):
-            yield from maker.of_purchase(event, history)
-        elif isinstance(event, Return):
-            yield maker.of_return(event)
-        elif isinstance(event, Review):
-            sample = maker.of_review(event)
-            if sample is not None:
-                yield sample
+        else:
+            histories[event.user_id].append(history_event(event))
+            histories[event.user_id].sort(key=lambda one: one.order)
+        yield from maker.of_event(event, histories.get(event.user_id, ()))
+
+
+def known_by(samples: Iterable[Sample], moment: datetime) -> SampleSet:
+    """Return the samples of what happened before a moment, as an export of then holds them."""
+    found = SampleSet()
+    for sample in samples:
+        if moment_of(sample) < moment:
+            found.add(sample.model_dump_json().encode())
+    return found
 
 
 def moment_of(sample: Sample) -> datetime:

@@ -16,6 +16,13 @@ GRAPH = 0  # exact up to no vector at all: the graph serves
 EXACT = 1_000_000
 
 
+@pytest.fixture(autouse=True, params=["few", "many"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search small shelves by their own way, and by that of the large ones."""
+    if request.param == "many":
+        monkeypatch.setattr(vector_candidates, "_FEW_COLUMNS", 0)
+
+
 def made(count: int, seed: int = 0) -> NDArray[np.float32]:
     """Return vectors (n, D) of different lengths that lie near a few directions."""
     generator = np.random.default_rng(seed)
@@ -58,6 +65,8 @@ def test_exact_search_misses_nothing(
     found = filled(EXACT, vectors, unit=unit).nearest(queries, k)
     for query, hits in zip(queries, found, strict=True):
         assert ids(hits) == best(vectors, query, k, unit=unit)
+    sets = filled(EXACT, vectors, unit=unit).nearest_ids(queries, k)
+    assert [sorted(one) for one in sets] == [sorted(ids(hits)) for hits in found]
 
 
 def test_near_ties_stand_by_id_whatever_the_rounding() -> None:

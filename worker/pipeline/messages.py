@@ -8,14 +8,9 @@ import numpy as np
 
 from models.sample import Sample
 from worker.events.event import (
-    Forget,
     Product,
     ProductRemoved,
-    Purchase,
     Question,
-    Return,
-    Review,
-    Search,
 )
 from worker.pipeline.batch import OutMessage, OutTopic
 from worker.pipeline.catalogue import TOMBSTONE_VERSION, Catalogue
@@ -110,15 +105,6 @@ def record_message(
 
 def _samples_of(item: LiveEvent, view: StateView, maker: SampleMaker) -> Iterator[Sample]:
     event = item.event
-    if isinstance(event, Purchase):
-        yield from maker.of_purchase(event, view.histories.get(event.user_id, ()))
-    elif isinstance(event, Search):
-        yield from maker.of_search(event, view.histories.get(event.user_id, ()))
-    elif isinstance(event, Return):
-        yield maker.of_return(event)
-    elif isinstance(event, Forget):
-        yield maker.of_forget(event)
-    elif isinstance(event, Review):
-        sample = maker.of_review(event)
-        if sample is not None:
-            yield sample
+    if isinstance(event, Product | ProductRemoved):
+        return iter(())
+    return maker.of_event(event, view.histories.get(event.user_id, ()))

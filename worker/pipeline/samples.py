@@ -18,10 +18,11 @@ from models.sample import (
     NextItemSample,
     ReversalSample,
     ReviewSample,
+    Sample,
     SearchSample,
     sample_id,
 )
-from worker.events.event import Forget, Purchase, Question, Return, Review, Search
+from worker.events.event import Event, Forget, Purchase, Question, Return, Review, Search
 from worker.pipeline.options import PipelineOptions
 from worker.pipeline.privacy import mask_personal_data, pseudonym
 from worker.pipeline.times import rfc3339
@@ -37,6 +38,24 @@ class SampleMaker:
         self._key = options.privacy_key
         self._window_ms = round(options.attribution_window_s * 1000)
         self._sequence_events = options.sample_history_events
+
+    def of_event(self, event: Event, history: History) -> Iterator[Sample]:
+        """Yield the samples that an event makes by itself: those of answers come with the answer.
+
+        `history` is the shopper's after the event; purchases and searches read it.
+        """
+        if isinstance(event, Purchase):
+            yield from self.of_purchase(event, history)
+        elif isinstance(event, Search):
+            yield from self.of_search(event, history)
+        elif isinstance(event, Return):
+            yield self.of_return(event)
+        elif isinstance(event, Forget):
+            yield self.of_forget(event)
+        elif isinstance(event, Review):
+            sample = self.of_review(event)
+            if sample is not None:
+                yield sample
 
     def of_purchase(
         self, event: Purchase, history: History
