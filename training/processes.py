@@ -7,6 +7,8 @@ the checkpoints are shared, and the first process alone writes them and the resu
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +33,14 @@ def leave_at_exit() -> None:
     """Have this process leave the others in order when it ends, and not while Python is torn down.
 
     A thread of the process group that asks for the interpreter's lock after its end is killed in
-    the middle of C++ code, which ends a finished training with SIGABRT now and then.
+    the middle of C++ code, which ends a finished training with SIGABRT now and then. The threads
+    end with the group, and the group when nobody holds it. Call it before the group is opened.
     """
     if are_several():
+        # The functions of this module hold the group that is open when they are first imported, as
+        # the default of an argument, and transformers imports it at some time: so before there is
+        # one.
+        importlib.import_module("torch.distributed.nn.functional")
         atexit.unregister(_leave)
         atexit.register(_leave)
 
@@ -43,11 +50,13 @@ def _leave() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        gc.collect()  # a model wrapped to be shared holds the group too, in reference cycles
 
 
 def wait_for_all() -> None:
     """Return when every process of the training has come here."""
     if are_several():
+        leave_at_exit()
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
