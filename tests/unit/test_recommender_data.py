@@ -146,10 +146,15 @@ def test_protocols_hold_test_and_validation_apart() -> None:
     sequences = from_purchases(users, items, [str(row) for row in range(5)], np.arange(20.0))
     parts = split(sequences, SplitOptions("leave-one-out"))
     assert parts.test is not None
+    assert parts.validation is not None
     assert set(parts.test.targets.tolist()) == {4}
     assert set(parts.validation.targets.tolist()) == {3}
     assert set(parts.train.inputs.tolist()) == {0, 1, 2}
     assert parts.validation.remove_seen
+    whole = split(sequences, SplitOptions("leave-one-out", validate=False))
+    assert whole.validation is None
+    assert whole.remove_seen
+    assert set(whole.train.inputs.tolist()) == {0, 1, 2, 3}
     assert split(sequences, SplitOptions()).test is None
     assert newest_share_s(sequences, 0.2) == 16.0
 
@@ -159,7 +164,7 @@ def test_shops_where_things_are_bought_again_are_told_apart() -> None:
     assert not repeats_purchases(purchases())
     again = from_purchases(np.zeros(4, np.int64), np.array([0, 1, 0, 0]), ["a", "b"])
     assert repeats_purchases(again)
-    assert not split(again, SplitOptions()).validation.remove_seen
+    assert not split(again, SplitOptions()).remove_seen
 
 
 def test_ranges_are_every_place_of_each_pair() -> None:

@@ -45,6 +45,17 @@ def train(
     return train_recommender(CONFIG, train_part, held, options, loss, checkpoints, **more)
 
 
+def test_training_without_validation_keeps_the_last_weights() -> None:
+    """Nothing is validated without held-out purchases; all the epochs run and their end is kept."""
+    sequences, held = hold_out_last(planted_sequences(), remove_seen=False)
+    options = replace(OPTIONS, epochs=8, patience=1)
+    trained = train_recommender(CONFIG, sequences, None, options, SOFTMAX)
+    assert len(trained.epochs) == 8
+    assert trained.best == -1
+    assert all("ndcg@10" not in row for row in trained.epochs)
+    assert float((ranks(trained.network, held) == 0).mean()) > 0.6
+
+
 @pytest.mark.parametrize(
     ("loss", "precision"),
     [("softmax", "fp32"), ("softmax", "bf16"), ("sampled-softmax", "fp32"), ("gbce", "fp32")],

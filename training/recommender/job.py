@@ -46,8 +46,9 @@ class Parts:
     """What is trained on, what chooses the epoch, and what only the last figures may see."""
 
     train: EventSequences
-    validation: HeldOut
+    validation: HeldOut | None
     test: HeldOut | None
+    remove_seen: bool  # what a shopper has bought is no candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class SplitOptions:
     protocol: Protocol = "production"
     test_from_s: float | None = None
     test_share: float = 0.2
+    validate: bool = True  # False: what would validate is trained on too
     validation_share: float = 0.1  # of the events, by time; without times each shopper's last
     remove_seen: bool | None = None  # None: where no shopper buys a thing twice
 
@@ -107,13 +109,15 @@ def split(sequences: EventSequences, options: SplitOptions) -> Parts:
         if moment_s is None:
             moment_s = newest_share_s(sequences, options.test_share)
         rest, test = hold_out_after(sequences, moment_s, remove)
+    if not options.validate:
+        return Parts(rest, None, test, remove)
     by_time = rest.times_s is not None and options.protocol != "leave-one-out"
     if by_time:
         moment_s = newest_share_s(rest, options.validation_share)
         train, validation = hold_out_after(rest, moment_s, remove)
     else:
         train, validation = hold_out_last(rest, remove)
-    return Parts(train, validation, test)
+    return Parts(train, validation, test, remove)
 
 
 def newest_share_s(sequences: EventSequences, share: float) -> float:
@@ -144,7 +148,7 @@ def figures(trained: TrainedRecommender, parts: Parts) -> dict[str, Any]:
         "elapsed_s": round(trained.elapsed_s, 1),
         "steps": trained.steps,
         "epochs": len(trained.epochs),
-        "remove_seen": parts.validation.remove_seen,
+        "remove_seen": parts.remove_seen,
     }
     for name, held in (("validation", parts.validation), ("test", parts.test)):
         if held is not None:

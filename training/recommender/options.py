@@ -49,11 +49,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TrainedRecommender:
-    """The weights that were best on validation, and how they came about."""
+    """The weights that were best on validation (the last without one), and how they came about."""
 
     network: RecommenderNetwork
     epochs: list[dict[str, float]]
-    best: float  # NDCG@10 of the held-out purchases
+    best: float  # NDCG@10 of the held-out purchases; -1 without any
     elapsed_s: float
     steps: int
 

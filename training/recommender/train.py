@@ -60,7 +60,7 @@ class TrainingFailed(Exception):
 def train_recommender(
     config: RecommenderConfig,
     sequences: EventSequences,
-    held: HeldOut,
+    held: HeldOut | None,
     options: RecommenderTraining,
     loss: LossOptions,
     checkpoints: Path | None = None,
@@ -70,6 +70,8 @@ def train_recommender(
     report: Callable[[Progress], None] | None = None,
 ) -> TrainedRecommender:
     """Train until `epochs`, the time limit or `patience` validations without a better.
+
+    Without held-out purchases nothing is validated, and the last weights are kept.
 
     Checkpoints go below `checkpoints`, from where `resume` goes on. Raises TrainingFailed,
     CheckpointUnfit.
@@ -95,14 +97,14 @@ class _Run:
         self,
         config: RecommenderConfig,
         sequences: EventSequences,
-        held: HeldOut,
+        held: HeldOut | None,
         options: RecommenderTraining,
         loss: LossOptions,
         accelerator: Accelerator,
         report: Callable[[Progress], None] | None,
     ) -> None:
         self.config, self.sequences = config, sequences
-        self.held = held.sample(options.validation_cases, options.seed)
+        self.held = None if held is None else held.sample(options.validation_cases, options.seed)
         self.options, self.loss, self.report = options, loss, report
         self.negatives = negative_draw(sequences, loss)
         self.accelerator, self.shared = accelerator, SharedWork(accelerator)
@@ -249,8 +251,10 @@ class _Run:
         loss = state.loss_sum / max(1, state.loss_count)
         row = {"loss": loss, "elapsed_s": state.elapsed_s}
         state.epoch, state.batch, state.loss_sum, state.loss_count = state.epoch + 1, 0, 0.0, 0
-        if state.epoch % self.validate_every == 0 or self._is_over():
-            row["ndcg@10"], row["hr@10"] = self._validate()
+        if self.held is None:
+            self._keep()
+        elif state.epoch % self.validate_every == 0 or self._is_over():
+            row["ndcg@10"], row["hr@10"] = self._validate(self.held)
             self._judge(row["ndcg@10"])
         state.epochs.append(row)
         if self.accelerator.is_main_process:
@@ -264,15 +268,18 @@ class _Run:
             self.state.waited += 1
             return
         self.state.best, self.state.waited = ndcg, 0
+        self._keep()
+
+    def _keep(self) -> None:
         kept = self.weights.average or self.network.state_dict()
         self.weights.best = {k: v.detach().clone() for k, v in kept.items()}
 
-    def _validate(self) -> tuple[float, float]:
+    def _validate(self, held: HeldOut) -> tuple[float, float]:
         """Return NDCG@10 and HR@10 of the held-out purchases, each process ranking its share."""
         trained = {k: v.clone() for k, v in self.network.state_dict().items()}
         if self.weights.average:
             self.network.load_state_dict(self.weights.average)
-        part = self.held.part(self.accelerator.process_index, self.accelerator.num_processes)
+        part = held.part(self.accelerator.process_index, self.accelerator.num_processes)
         ndcg, hits = 0.0, 0.0
         if cases := len(part.targets):
             ndcg, hits = ndcg_and_hit_rate(ranks(self.network, part, self.low_precision))
@@ -294,5 +301,5 @@ class _Run:
             "processes": self.accelerator.num_processes,
             "shoppers": self.sequences.shoppers,
             "events": len(self.sequences.inputs),
-            "held_out": len(self.held.targets),
+            "held_out": 0 if self.held is None else len(self.held.targets),
         }

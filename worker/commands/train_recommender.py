@@ -41,6 +41,10 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--test-from", type=click.DateTime(), help="UTC; default: the newest share.")
 @click.option("--test-share", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               default=0.2, show_default=True)  # fmt: skip
+@click.option("--validation/--no-validation", "validate", default=True, show_default=True,
+              help="Without: what would choose the epoch is trained on too, for all the epochs, and"
+              " the last weights are kept; where an earlier training has shown how many"
+              " epochs.")  # fmt: skip
 @click.option("--remove-seen/--keep-seen", "remove_seen", default=None,
               help="Whether bought items are candidates when the epoch is chosen. Default: removed"
               " where no shopper buys a thing twice.")  # fmt: skip
@@ -85,6 +89,7 @@ def command(
             protocol=values.pop("protocol"),
             test_from_s=None if test_from is None else test_from.replace(tzinfo=UTC).timestamp(),
             test_share=values.pop("test_share"),
+            validate=values.pop("validate"),
             remove_seen=values.pop("remove_seen"),
         ),
     )
