@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,7 +225,7 @@ class ProductIndex:
             vectors: the trunk's unit vectors of the queries, (Q, D).
         """
         wide = max(CANDIDATES, k)
-        nearest = self._vectors.nearest(vectors, wide)
+        nearest = self._vectors.nearest_scores(vectors, wide)
         return [
             self._fuse(query, vector, near, k, wide)
             for query, vector, near in zip(queries, vectors, nearest, strict=True)
@@ -242,16 +242,16 @@ class ProductIndex:
             self._vectors.remove(product_id)
 
     def _fuse(
-        self, query: str, vector: Vector, near: list[tuple[str, float]], k: int, wide: int
+        self, query: str, vector: Vector, near: Mapping[str, float], k: int, wide: int
     ) -> list[Hit]:
         spelled = spelled_tokens(query)
         words = dict(self._words.search(list(spelled), wide))
-        ids = sorted({*words, *(product_id for product_id, _ in near)})
+        ids = sorted(words.keys() | near.keys())
         if not ids:
             return []
-        cosines, encoded = self._cosines(vector, ids, dict(near))
+        cosines, encoded = self._cosines(vector, ids, near)
         meaning = np.where(encoded, _scaled(cosines, cosines[encoded]), 0.0)
-        wording = np.array([words.get(product_id, 0.0) for product_id in ids])
+        wording = np.array([*map(words.get, ids, repeat(0.0))])
         fused = LEXICAL_SHARE * _scaled(wording, wording) + (1 - LEXICAL_SHARE) * meaning
         fused = fused.round(SCORE_DIGITS) + 0.0  # + 0.0: no minus zero
         best = np.argsort(-fused, kind="stable")[:k]  # ids are sorted: ties stand by id
@@ -270,8 +270,8 @@ class ProductIndex:
         self, vector: Vector, ids: Sequence[str], known: Mapping[str, float]
     ) -> tuple[Scores, NDArray[np.bool_]]:
         """Return the cosines (n,) of a vector to ids, and which have one; most are known."""
-        cosines = np.array([known.get(product_id, 0.0) for product_id in ids])
-        found = np.array([product_id in known for product_id in ids], dtype=np.bool_)
+        cosines = np.array([*map(known.get, ids, repeat(np.nan))])
+        found = ~np.isnan(cosines)
         rest = np.flatnonzero(~found)
         rest_ids = [ids[row] for row in rest.tolist()]
         cosines[rest], found[rest] = self._vectors.cosines(vector, rest_ids)

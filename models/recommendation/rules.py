@@ -159,7 +159,9 @@ class _CategoryRoom:
 
     def __init__(self, max_items: int, products: Sequence[IndexedProduct]) -> None:
         self._max_items = max_items
-        self._names = [product.category.strip().casefold() for product in products]
+        self._names = [
+            product.category.strip().casefold() if max_items else "" for product in products
+        ]
         self._taken: Counter[str] = Counter()
 
     def has(self, row: int) -> bool:
@@ -200,21 +202,22 @@ def _varied(
     Source: Carbonell and Goldstein, The Use of MMR, Diversity-Based Reranking (SIGIR 1998).
     """
     scores = np.array([candidate.score for candidate in candidates])
-    spread = scores.max() - scores.min()
-    relevance = (scores - scores.min()) / spread if spread > 0 else np.ones(len(scores))
+    least, most = scores.min(), scores.max()
+    relevance = (scores - least) / (most - least) if most > least else np.ones(len(scores))
     relevance *= 1 - diversity
     vectors = index.vectors_of([c.product_id for c in candidates])[0].astype(np.float64)  # (n, D)
-    cosines = vectors @ vectors.T  # (n, n)
+    cosines = diversity * (vectors @ vectors.T)  # (n, n)
     likeness = np.zeros(len(scores))  # (n,) to the nearest chosen one
-    closed = np.array([not room.has(row) for row in range(len(scores))])  # (n,)
+    open_rows = [row for row in range(len(scores)) if room.has(row)]
+    relevance[[row for row in range(len(scores)) if not room.has(row)]] = -np.inf
     rows: list[int] = []
-    while len(rows) < k and not closed.all():
-        value = (relevance - diversity * likeness).round(_DIGITS)
-        value[closed] = -np.inf
+    for _ in range(min(k, len(open_rows))):
+        value = (relevance - likeness).round(_DIGITS)
         best = int(value.argmax())  # of equals the first: the better
+        if relevance[best] == -np.inf:
+            break
         rows.append(best)
-        closed[best] = True
-        closed[room.take(best)] = True
+        relevance[[best, *room.take(best)]] = -np.inf  # taken, or no room is left
         np.maximum(likeness, cosines[best], out=likeness)
     return rows
 

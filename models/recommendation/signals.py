@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,8 @@ class Signal:
 
 def popular_products(demand: Demand, index: ProductIndex, count: int) -> dict[str, float]:
     """Return the most popular products that are sold, with their scores, best first."""
-    sold = [(i, score) for i, score in demand.popular if score > 0 and index.sells(i)]
-    return dict(sold[:count])
+    sold = ((i, score) for i, score in demand.popular if score > 0 and index.sells(i))
+    return dict(islice(sold, count))
 
 
 def cosines_to(candidates: Scores, tastes: Vector) -> Scores:
@@ -54,7 +55,7 @@ def own_signal(
     """Make a signal of scores that candidates have by themselves; the highest counts 1."""
     if not scores:
         return Signal(kind, np.zeros(len(ids)))
-    values = np.array([scores.get(i, 0.0) for i in ids])
+    values = np.array([*map(scores.get, ids, repeat(0.0))])
     top = values.max(initial=0.0)
     shares = weight * values / top if top > 0 else np.zeros(len(ids))
     if kind == "popular":

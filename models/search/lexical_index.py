@@ -92,8 +92,8 @@ class LexicalIndex:
 
     def _rank(self, select: str, query: str, bound: float) -> list[tuple[str, float]]:
         rows: list[tuple[int, float]] = self._database.execute(select, (query, bound)).fetchall()
-        ranked = [(self._ids[row], -score) for row, score in rows]
-        return sorted(ranked, key=lambda pair: (-pair[1], pair[0]))
+        ranked = sorted([(score, self._ids[row]) for row, score in rows])
+        return [(document, -score) for score, document in ranked]
 
     def _create(self) -> None:
         try:

@@ -90,15 +90,18 @@ def _few_by_product(
 ) -> list[Slots]:
     """Do what `_rows_by_product` does, where one partition a row costs less than its groups."""
     scores = queries @ shelf.matrix.T  # (Q, N)
-    scores[:, ~shelf.live] = -np.inf
-    found: list[Slots] = []
-    for row, slots, margin in zip(scores, barred, margins.tolist(), strict=True):
-        row[slots] = -np.inf
-        least = np.float32(-np.inf)
-        if k < len(row):
-            least = np.partition(row, len(row) - k)[len(row) - k] - margin
-        found.append(np.flatnonzero((row >= least) & (row > -np.inf)))
-    return found
+    dead = np.flatnonzero(~shelf.live)
+    if len(dead):
+        scores[:, dead] = -np.inf
+    for row, slots in zip(scores, barred, strict=True):
+        if len(slots):
+            row[slots] = -np.inf
+    place = scores.shape[1] - k
+    near = scores > -np.inf
+    if place > 0:
+        least = np.partition(scores, place, axis=1)[:, place] - margins
+        near &= scores >= least[:, None]
+    return [np.flatnonzero(row) for row in near]
 
 
 def _least_of_best(scores: Vector, k: int) -> Vector:

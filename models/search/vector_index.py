@@ -10,7 +10,7 @@ in which vectors came, went and changed as well; the same order gives the same a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from weakref import WeakSet
 
 import numpy as np
@@ -151,9 +151,9 @@ class VectorIndex:
 
     def vectors_of(self, ids: Sequence[str]) -> tuple[Vector, NDArray[np.bool_]]:
         """Return the vectors of shape (n, D), zeros for unknown ids, and which were found."""
-        slots = np.array([self._slots.get(item_id, -1) for item_id in ids], dtype=np.int64)
+        slots = self._slots_of(ids)
         found = slots >= 0
-        vectors = self._matrix[slots]  # a copy; of an unknown id some row or other
+        vectors = self._matrix.take(slots, axis=0)  # a copy; of an unknown id some row or other
         if not found.all():
             vectors[~found] = 0.0
         return vectors, found
@@ -176,6 +176,17 @@ class VectorIndex:
             for vector, slots in zip(vectors, self._near(vectors, k, exclude), strict=True)
         ]
 
+    def nearest_scores(self, vectors: Vector, k: int) -> list[dict[str, float]]:
+        """Return what `nearest` does, in no order."""
+        found: list[dict[str, float]] = []
+        for vector, slots in zip(vectors, self._near(vectors, k, ()), strict=True):
+            if len(slots) > k:
+                found.append(dict(self._rank(vector, slots, k)))
+            else:
+                ids = [self._ids[slot] for slot in slots.tolist()]
+                found.append(dict(zip(ids, self._exact(vector, slots).tolist(), strict=True)))
+        return found
+
     def nearest_ids(
         self, vectors: Vector, k: int, exclude: Sequence[Collection[str]] = ()
     ) -> list[list[str]]:
@@ -192,7 +203,7 @@ class VectorIndex:
 
     def cosines(self, vector: Vector, ids: Sequence[str]) -> tuple[Scores, NDArray[np.bool_]]:
         """Return the exact cosines (n) of a vector (D,) to ids, and which of them have a vector."""
-        slots = np.array([self._slots.get(item_id, -1) for item_id in ids], dtype=np.int64)
+        slots = self._slots_of(ids)
         found = slots >= 0
         cosines = np.zeros(len(ids))
         cosines[found] = self._exact(vector, slots[found])
@@ -211,6 +222,10 @@ class VectorIndex:
             for ids in exclude
         ] or [nothing] * len(queries)
         return self._candidates(queries, k, barred)
+
+    def _slots_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return the slots of ids, -1 for unknown ones: (n,)."""
+        return np.array([*map(self._slots.get, ids, repeat(-1))], dtype=np.int64)
 
     def _slot_of(self, item_id: str) -> int:
         """Return the slot of an id, a new one for a new id."""

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from models.product_index import product_text
 from models.text.sentiment import packaged_head
 from models.text_encoder import Role, TextEncoder, Tokens
 from tests.benchmarks.bench_servers import BenchServers, bench_servers
@@ -47,9 +48,7 @@ def say(line: str) -> None:
 
 def offline_rate(trunk: TextEncoder, events: list[SimulatedEvent]) -> float:
     """Return events/s of the model alone: all texts in full batches, heads on the reviews."""
-    texts = [
-        (event.kind, event.content()[_TEXT[event.kind]]) for event in events if event.kind in _TEXT
-    ]
+    texts = [(event.kind, text) for event in events if (text := _text(event)) is not None]
     start = time.monotonic()
     batch: list[tuple[EventKind, Tokens]] = []
     tokens = 0
@@ -68,8 +67,16 @@ def offline_rate(trunk: TextEncoder, events: list[SimulatedEvent]) -> float:
     return len(events) / (time.monotonic() - start)
 
 
+def _text(event: SimulatedEvent) -> str | None:
+    if event.kind is EventKind.PRODUCT and event.value is not None:
+        known = event.content()
+        fields = {name: known.get(name) or "" for name in ("description", "category", "brand")}
+        return product_text(known["title"], **fields)
+    return event.content()[_TEXT[event.kind]] if event.kind in _TEXT else None
+
+
 def _role(kind: EventKind) -> Role:
-    return "passage" if kind is EventKind.REVIEW else "query"
+    return "passage" if kind in (EventKind.REVIEW, EventKind.PRODUCT) else "query"
 
 
 def _encode(trunk: TextEncoder, batch: list[tuple[EventKind, Tokens]]) -> None:

@@ -15,9 +15,9 @@ SWITCH_INTERVAL_S = 0.0005
 YOUNG_OBJECTS = 50_000
 
 
-def tune_interpreter() -> None:
+def tune_interpreter(switch_interval_s: float = SWITCH_INTERVAL_S) -> None:
     """Set the interpreter for a process of threads that work on batches; call it once, early."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.setswitchinterval(switch_interval_s)
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
 
 

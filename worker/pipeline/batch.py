@@ -61,6 +61,7 @@ class OutMessage:
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+    event_id: str = ""  # of a sample: the event that made it
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from models.sample import Sample
-from worker.events.event import (
-    Product,
-    ProductRemoved,
-    Question,
-)
+from worker.events.event import Event, Product, ProductRemoved, Question
 from worker.pipeline.batch import OutMessage, OutTopic
 from worker.pipeline.catalogue import TOMBSTONE_VERSION, Catalogue
 from worker.pipeline.changes import version_of
@@ -68,24 +64,29 @@ def sample_messages(
     gathered: GatheredArm, maker: SampleMaker, answers: Sequence[tuple[Question, AnswerResult]]
 ) -> list[OutMessage]:
     """Return the labeled samples of an arm's events, keyed by sample id."""
-    samples = [
-        sample for item in gathered.live for sample in _samples_of(item, gathered.view, maker)
+    messages = [
+        message for item in gathered.live for message in event_samples(item, gathered.view, maker)
     ]
     for question, answer in answers:
         sample = maker.of_answer(question, answer)
         if sample is not None:
-            samples.append(sample)
-    return [_sample_message(sample) for sample in samples]
+            messages.append(_sample_message(sample, question))
+    return messages
 
 
 def event_samples(item: LiveEvent, view: StateView, maker: SampleMaker) -> list[OutMessage]:
     """Return the samples that one event makes, but for that of its answer."""
-    return [_sample_message(sample) for sample in _samples_of(item, view, maker)]
+    event = item.event
+    if isinstance(event, Product | ProductRemoved):
+        return []
+    samples = maker.of_event(event, view.histories.get(event.user_id, ()))
+    return [_sample_message(sample, event) for sample in samples]
 
 
-def _sample_message(sample: Sample) -> OutMessage:
+def _sample_message(sample: Sample, event: Event) -> OutMessage:
     value = sample.model_dump_json().encode()
-    return OutMessage(OutTopic.SAMPLES, sample.sample_id.encode(), value)
+    key = sample.sample_id.encode()
+    return OutMessage(OutTopic.SAMPLES, key, value, event_id=event.event_id)
 
 
 def record_message(
@@ -101,10 +102,3 @@ def record_message(
         index_position=list(index_position),
     )
     return OutMessage(OutTopic.BATCHES, record.batch_id.encode(), record.model_dump_json().encode())
-
-
-def _samples_of(item: LiveEvent, view: StateView, maker: SampleMaker) -> Iterator[Sample]:
-    event = item.event
-    if isinstance(event, Product | ProductRemoved):
-        return iter(())
-    return maker.of_event(event, view.histories.get(event.user_id, ()))

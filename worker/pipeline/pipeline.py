@@ -51,7 +51,7 @@ class Pipeline:
         *,
         models: PipelineModels,
         store: StateStore,
-        clock: Callable[[], datetime],
+        clock: Callable[[], datetime] | None,
         options: PipelineOptions,
     ) -> None:
         self._serving = Serving(models)
@@ -160,7 +160,7 @@ class Pipeline:
         """Rank, tag, answer and sample; return all that must be confirmed for the batch."""
         position = catalogue.apply_pending()
         batch = encoded.gathered.batch
-        written_at_ms = milliseconds(self._clock())
+        written_at_ms = None if self._clock is None else milliseconds(self._clock())
         step = encoded.gathered.view.sequence
         results: list[ResultWrite] = []
         messages = _dead_letters(batch)
@@ -175,7 +175,7 @@ class Pipeline:
         return Outcome(batch.batch_id, results, messages, encoded.gathered.view.sequence)
 
     def _trending(
-        self, encoded: EncodedBatch, catalogue: Catalogue, written_at_ms: int
+        self, encoded: EncodedBatch, catalogue: Catalogue, written_at_ms: int | None
     ) -> list[ResultWrite]:
         """Return what the whole shop buys: it belongs to no shopper, so to no arm."""
         gathered = encoded.gathered

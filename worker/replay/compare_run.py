@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import takewhile
 from typing import Any
@@ -50,11 +51,11 @@ async def compare(
     judge = Judge([arm.name for arm in arms], job.k, round(window_s * 1000))
     digests = {arm.name: hashlib.blake2b(digest_size=16) for arm in arms}
 
-    def see(judged: JudgedEvent) -> None:
-        for name, made in judged.outcomes.items():
+    def see(batch: Sequence[JudgedEvent]) -> None:
+        for name, made in batch[0].outcomes.items():
             for one in made.outcome.results:
                 digests[name].update(one.value)
-        judge.see(judged)
+        judge.see_all(batch)
 
     limits = EventLimits(settings.max_event_bytes, settings.max_text_chars, settings.max_future_s)
     events = events_by_time(recording, limits)

@@ -1,36 +1,39 @@
-"""Several releases or settings over the same events, one event at a time in the order of time.
+"""Several releases or settings over the same events, in the order of time.
 
-Every arm sees the same state, because state comes from events alone. A batch holds one event, so
-nothing of a later event is known to it; texts are encoded ahead, which changes no bit.
+Every arm sees the same state, because state comes from events alone. A batch holds only events that
+cannot know of each other (batches.py), so nothing of a later event is known to an earlier one;
+texts are encoded ahead, which changes no bit.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import chain
 
 from models.product_index import ProductIndex
 from worker.events.decode import InvalidEvent
-from worker.events.event import Event, Product, ProductRemoved
+from worker.events.event import Event
 from worker.pipeline.batch import Batch, Outcome, OutTopic, TakenEvent
 from worker.pipeline.catalogue import Catalogue
 from worker.pipeline.changes import changes_of, state_step
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.product_vectors import decode_product_vector
 from worker.pipeline.vector_cache import TextKey
+from worker.replay.comparing.batches import EventBatch, batches_of, window_of
 from worker.replay.comparing.journal import Journal
-from worker.replay.comparing.outcomes import ArmOutcome, ArmSpec, JudgedEvent
+from worker.replay.comparing.outcomes import ArmOutcome, ArmSpec, JudgedEvent, judged_events
 from worker.replay.comparing.state import SharedState
-from worker.replay.comparing.windows import parts_of, window_of
 from worker.replay.likely_passages import likely_passages
 from worker.replay.pace import Pace
 from worker.replay.prefetch import ReadAhead, prefetch_events, text_size
 from worker.replay.recordings.merge import RecordedEvent
 from worker.store.contract import StateStep, StateStore, StateView
+
+_WINDOWS_AHEAD = 4
 
 
 @dataclass(slots=True)
@@ -76,7 +79,6 @@ class Comparison:
         self._state = SharedState(store, keeps_results)
         self._pace = pace or Pace()
         self._journal = journal
-        self._now = datetime.fromtimestamp(0, UTC)
         catalogues: dict[str, Catalogue] = {}
         self._arms: list[_Arm] = []
         for spec in arms:
@@ -88,7 +90,7 @@ class Comparison:
             pipeline = Pipeline(
                 models=spec.models,
                 store=self._state,
-                clock=lambda: self._now,
+                clock=None,
                 options=spec.options,
             )
             self._arms.append(_Arm(spec, pipeline, catalogue, owns))
@@ -100,17 +102,20 @@ class Comparison:
     async def run(
         self,
         events: Iterable[RecordedEvent],
-        judge: Callable[[JudgedEvent], None],
+        judge: Callable[[Sequence[JudgedEvent]], None],
         *,
         from_ms: int = -1,
         progress: Callable[[int], None] | None = None,
     ) -> CompareReport:
-        """Replay; `judge` sees every event from `from_ms` on, those before only warm the state."""
+        """Replay; events before `from_ms` only warm the state.
+
+        `judge` sees the events from then on, in their order, a batch's together.
+        """
         started_s = time.perf_counter()
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
-            for window, shares_s in self._ahead(thread, iter(events), from_ms):
-                for part in parts_of(window, from_ms):
-                    await self._part(part, shares_s, judge, from_ms)
+            for window, shares_s in self._ahead(thread, batches_of(events, from_ms)):
+                for batch in window:
+                    await self._batch(batch, shares_s, judge)
                 if progress is not None:
                     progress(self.report.events)
         ended_s = time.perf_counter()
@@ -127,35 +132,37 @@ class Comparison:
     # --- reading and encoding ahead
 
     def _ahead(
-        self, thread: ThreadPoolExecutor, events: Iterator[RecordedEvent], from_ms: int
-    ) -> Iterator[tuple[list[RecordedEvent], Mapping[str, float]]]:
-        window = window_of(events, self._read_ahead.characters)
-        encoding = self._encode_ahead(thread, (), window, from_ms)
-        while window:
-            following = window_of(events, self._read_ahead.characters)
-            shares_s = encoding.result()
-            encoding = self._encode_ahead(thread, window, following, from_ms)
-            yield window, shares_s
-            window = following
+        self, thread: ThreadPoolExecutor, batches: Iterator[EventBatch]
+    ) -> Iterator[tuple[list[EventBatch], Mapping[str, float]]]:
+        """Yield windows whose texts are encoded, and the seconds a text took by arm.
+
+        Some windows are under way at a time, so that neither the device nor who ranks waits for the
+        other where one window is harder to encode and the next harder to rank.
+        """
+        under_way: deque[tuple[list[EventBatch], Future[Mapping[str, float]]]] = deque()
+        while True:
+            while len(under_way) < _WINDOWS_AHEAD:
+                window = window_of(batches, self._read_ahead.characters)
+                if not window:
+                    break
+                before = [batch for earlier, _ in under_way for batch in earlier]
+                under_way.append((window, self._encode_ahead(thread, before, window)))
+            if not under_way:
+                return
+            window, encoding = under_way.popleft()
+            yield window, encoding.result()
 
     def _encode_ahead(
         self,
         thread: ThreadPoolExecutor,
-        before: Sequence[RecordedEvent],
-        window: Sequence[RecordedEvent],
-        from_ms: int,
+        before: Sequence[EventBatch],
+        window: Sequence[EventBatch],
     ) -> Future[Mapping[str, float]]:
-        events = [
-            one.event
-            for one in window
-            if not isinstance(one.event, InvalidEvent)
-            and (one.at_ms >= from_ms or isinstance(one.event, Product))
-        ]
+        events = _valid_events(batch for batch in window if batch.kind != "warm-up")
         if self._journal is not None and self._journal.is_ahead:
             events = []  # what models say of them is known
         most = self._arms[0].spec.options.passages_per_question
-        coming = [one.event for one in before if not isinstance(one.event, InvalidEvent)]
-        passages = likely_passages(self._store, coming, events, most)
+        passages = likely_passages(self._store, _valid_events(before), events, most)
         return thread.submit(self._encode_window, events, passages)
 
     def _encode_window(
@@ -178,37 +185,33 @@ class Comparison:
 
     # --- working
 
-    async def _part(
+    async def _batch(
         self,
-        part: Sequence[RecordedEvent],
+        batch: EventBatch,
         shares_s: Mapping[str, float],
-        judge: Callable[[JudgedEvent], None],
-        from_ms: int,
+        judge: Callable[[Sequence[JudgedEvent]], None],
     ) -> None:
         report = self.report
-        report.events += len(part)
-        valid = [one for one in part if not isinstance(one.event, InvalidEvent)]
-        report.invalid += len(part) - len(valid)
+        report.events += len(batch.events)
+        valid = [one for one in batch.events if not isinstance(one.event, InvalidEvent)]
+        report.invalid += len(batch.events) - len(valid)
         if not valid:
             return
         report.first_ms = valid[0].at_ms if report.first_ms < 0 else report.first_ms
         report.last_ms = max(report.last_ms, valid[-1].at_ms)
-        if isinstance(valid[0].event, Product | ProductRemoved):
-            await self._work(valid, shares_s)
-        elif valid[0].at_ms < from_ms:
+        if batch.kind == "products":
+            await self._work(valid, shares_s, batch.is_cut)
+        elif batch.kind == "warm-up":
             report.warm_up_events += len(valid)
             await self._warm_up(valid)
         else:
-            for one in valid:
-                await self._pace.wait(one.at_ms)
-                if report.judged_from_ms < 0:
-                    report.judged_from_ms = one.at_ms
-                    self._judged_since_s = time.perf_counter()
-                report.judged_events += 1
-                view, outcomes = await self._work([one], shares_s)
-                assert not isinstance(one.event, InvalidEvent)
-                index = self._arms[0].catalogue.index
-                judge(JudgedEvent(one, one.event, view, outcomes, index))
+            await self._pace.wait(valid[-1].at_ms)
+            if report.judged_from_ms < 0:
+                report.judged_from_ms = valid[0].at_ms
+                self._judged_since_s = time.perf_counter()
+            report.judged_events += len(valid)
+            view, outcomes = await self._work(valid, shares_s, batch.is_cut)
+            judge(judged_events(valid, view, outcomes, self._arms[0].catalogue.index))
 
     async def _warm_up(self, part: Sequence[RecordedEvent]) -> None:
         """Put events into the state; nobody will read what models would say."""
@@ -218,10 +221,9 @@ class Comparison:
         await self._store.apply(StateStep(list(changes)))
 
     async def _work(
-        self, part: Sequence[RecordedEvent], shares_s: Mapping[str, float]
+        self, part: Sequence[RecordedEvent], shares_s: Mapping[str, float], is_cut: bool
     ) -> tuple[StateView, dict[str, ArmOutcome]]:
         self._number += 1
-        self._now = datetime.fromtimestamp(max(part[-1].at_ms, 0) / 1000, UTC)
         known = self._journal.take(self._number) if self._journal is not None else None
         if known is not None:
             return await self._again(part, known)
@@ -245,7 +247,7 @@ class Comparison:
                 concluded_s - encoded_s,
             )
         await self._state.write(outcomes[self._arms[0].spec.name].outcome.results)
-        if self._journal is not None:
+        if self._journal is not None and not is_cut:  # more of a cut one may come another time
             self._journal.add(
                 self._number,
                 {
@@ -282,3 +284,12 @@ class Comparison:
         ]
         if updates:
             arm.catalogue.offer(updates, ())
+
+
+def _valid_events(batches: Iterable[EventBatch]) -> list[Event]:
+    return [
+        one.event
+        for batch in batches
+        for one in batch.events
+        if not isinstance(one.event, InvalidEvent)
+    ]

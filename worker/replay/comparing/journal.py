@@ -26,7 +26,7 @@ from worker.store.contract import ResultKind, ResultWrite, SentimentCount, Versi
 
 _LENGTH = struct.Struct("<I")
 _FRAME_BATCHES = 256
-_FORMAT = 2
+_FORMAT = 3
 Entry = tuple[int, dict[str, Any]]  # batch number, arm -> what it made
 
 
@@ -151,7 +151,8 @@ def _stored(outcome: Outcome) -> dict[str, Any]:
             for one in outcome.results
         ],
         "messages": [
-            [one.topic.value, one.key.decode(), None if one.value is None else one.value.decode()]
+            [one.topic.value, one.key.decode(), None if one.value is None else one.value.decode(),
+             one.event_id]
             for one in outcome.messages
             if one.topic in (OutTopic.SAMPLES, OutTopic.PRODUCT_VECTORS)
         ],
@@ -172,7 +173,12 @@ def _outcome(stored: Mapping[str, Any]) -> Outcome:
         for kind, id, at_ms, event_id, value, ttl_s, user_id, vote in stored["results"]
     ]
     messages = [
-        OutMessage(OutTopic(topic), key.encode(), None if value is None else value.encode())
-        for topic, key, value in stored["messages"]
+        OutMessage(
+            OutTopic(topic),
+            key.encode(),
+            None if value is None else value.encode(),
+            event_id=event_id,
+        )
+        for topic, key, value, event_id in stored["messages"]
     ]
     return Outcome(stored["batch_id"], results, messages, stored["sequence"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from models.product_index import ProductIndex
+from worker.events.decode import InvalidEvent
 from worker.events.event import Event
 from worker.pipeline.batch import Outcome
 from worker.pipeline.options import PipelineOptions
@@ -30,7 +31,7 @@ class ArmSpec:
 
 @dataclass(frozen=True, slots=True)
 class ArmOutcome:
-    """What one arm made of an event, and the seconds that took (encoding shared out by text)."""
+    """What one arm made of events, and the seconds that took (encoding shared out by text)."""
 
     outcome: Outcome
     encode_s: float
@@ -46,3 +47,30 @@ class JudgedEvent:
     view: StateView
     outcomes: Mapping[str, ArmOutcome]
     catalogue: ProductIndex  # of the first arm; products are those of all
+
+
+def judged_events(
+    part: Sequence[RecordedEvent],
+    view: StateView,
+    outcomes: Mapping[str, ArmOutcome],
+    catalogue: ProductIndex,
+) -> list[JudgedEvent]:
+    """Return the events of a batch, each with its own messages and its share of the seconds.
+
+    All have all results: those of the others bear other shoppers' and events' names.
+    """
+    found: list[JudgedEvent] = []
+    for one in part:
+        assert not isinstance(one.event, InvalidEvent)
+        event_id = one.event.event_id
+        shares = outcomes
+        if len(part) > 1:
+            shares = {name: _share(made, event_id, len(part)) for name, made in outcomes.items()}
+        found.append(JudgedEvent(one, one.event, view, shares, catalogue))
+    return found
+
+
+def _share(made: ArmOutcome, event_id: str, events: int) -> ArmOutcome:
+    messages = [message for message in made.outcome.messages if message.event_id == event_id]
+    outcome = replace(made.outcome, messages=messages)
+    return ArmOutcome(outcome, made.encode_s / events, made.conclude_s / events)

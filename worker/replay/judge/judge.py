@@ -53,6 +53,11 @@ class Judge:
         self._latency.see(judged)
         self._off_policy.see(judged)
 
+    def see_all(self, batch: Sequence[JudgedEvent]) -> None:
+        """Take the events of a batch, in their order."""
+        for judged in batch:
+            self.see(judged)
+
     def finish(self, last_ms: int, catalogue_size: int) -> dict[str, Any]:
         """Return all figures, and the verdict."""
         figures: dict[str, Any] = {
