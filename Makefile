@@ -24,7 +24,7 @@ BENCHES := stream naive search index store recommender retrieval finetune parts 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
 
-setup: $(STAMP) ## make .venv with the pinned versions, the demo extra and the development tools
+setup: $(STAMP) ## make .venv with the pinned versions, the extras and the development tools
 
 $(STAMP): pyproject.toml $(LOCK) .ci/setup
 	@PYTHON='$(PYTHON)' VENV='$(VENV)' LOCK='$(LOCK)' bash .ci/setup
@@ -59,7 +59,7 @@ bench: ## list the benchmarks: `make bench-stream` and so on, ARGS=--help tells 
 	@echo '$(BENCHES:%=bench-%)' | tr ' ' '\n'
 
 lock: ## pin the newest versions that pyproject.toml allows (needs `make setup` once)
-	$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra s3 --group dev --universal --python-version 3.11 \
 		--upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o $(LOCK)
 
 clean: ## remove .venv, caches and the test broker's jars
