@@ -13,11 +13,11 @@ import pytest
 from tests.support.recordings import event_record, write_recording
 from tests.unit.test_replay_compare import arm, read, simulated
 from worker.events.event import EventKind
-from worker.replay.comparing import batches
 from worker.replay.comparing.batches import batches_of, window_of
 from worker.replay.comparing.comparison import Comparison
 from worker.replay.comparing.outcomes import JudgedEvent
 from worker.replay.comparing.state import EventTimeStore
+from worker.replay.pace import Pace
 from worker.replay.recordings.merge import RecordedEvent
 
 
@@ -77,20 +77,19 @@ def test_no_event_reads_what_a_later_one_of_its_batch_changes(
     assert cut(tmp_path / "r", *steps.split()) == expected
 
 
-async def test_batches_of_one_event_give_the_same_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All results of a comparison are those of one that takes one event at a time."""
+async def test_batches_of_one_event_give_the_same_results(tmp_path: Path) -> None:
+    """All results are those of a replay that keeps a pace, which takes one event at a time."""
     events = simulated(tmp_path / "r", 400)
     together, batched = await results(events)
-    monkeypatch.setitem(batches._MOST, "judged", 1)
-    alone, single = await results(events)
+    alone, single = await results(events, Pace(1e9))
     assert batched < 0.6 * single
     assert together == alone
     assert sum(map(len, alone.values())) > 600
 
 
-async def results(events: Sequence[RecordedEvent]) -> tuple[dict[str, list[bytes]], int]:
+async def results(
+    events: Sequence[RecordedEvent], pace: Pace | None = None
+) -> tuple[dict[str, list[bytes]], int]:
     """Return each key's results in order, without the batches' numbers, and how many batches."""
     found: dict[str, list[bytes]] = defaultdict(list)
     count = 0
@@ -107,7 +106,7 @@ async def results(events: Sequence[RecordedEvent]) -> tuple[dict[str, list[bytes
                     assert message.event_id == judged.event.event_id
                     found[message.key.decode()].append(message.value or b"")
 
-    await Comparison([arm()], EventTimeStore()).run(events, judge)
+    await Comparison([arm()], EventTimeStore(), pace).run(events, judge)
     return found, count
 
 

@@ -45,7 +45,8 @@ async def compare(
     pace = Pace(job.speed)
     journal = None
     if job.journal is not None:
-        journal = Journal(job.journal, fingerprint("time", arms, recording, from_ms, settings))
+        order = "time, one by one" if pace.keeps_time else "time"
+        journal = Journal(job.journal, fingerprint(order, arms, recording, from_ms, settings))
     keeps_results = job.redis_prefix is not None
     comparison = Comparison(arms, store, pace, keeps_results, journal)
     judge = Judge([arm.name for arm in arms], job.k, round(window_s * 1000))

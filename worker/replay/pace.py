@@ -16,6 +16,11 @@ class Pace:
         self._first: tuple[float, int] | None = None  # (clock, ms of the first event)
         self.behind_s = 0.0  # the most a replay lagged behind its pace
 
+    @property
+    def keeps_time(self) -> bool:
+        """Whether events have a turn to wait for."""
+        return self._speed > 0
+
     async def wait(self, at_ms: int) -> None:
         """Return when what happened at `at_ms` (ms since 1970) is due."""
         if not self._speed or at_ms < 0:

@@ -39,14 +39,17 @@ class EventBatch:
     is_cut: bool = False  # the events ended here, perhaps in the midst of it
 
 
-def batches_of(events: Iterable[RecordedEvent], from_ms: int) -> Iterator[EventBatch]:
-    """Cut events in the order of time; from `from_ms` on they are judged."""
+def batches_of(
+    events: Iterable[RecordedEvent], from_ms: int, *, one_by_one: bool = False
+) -> Iterator[EventBatch]:
+    """Cut events in the order of time; from `from_ms` on they are judged, perhaps one by one."""
     kind: Kind = "warm-up"
     batch: list[RecordedEvent] = []
     together = IndependentEvents()
     for one in events:
         this = _kind_of(one, from_ms)
-        fits = this == kind and len(batch) < _MOST[kind]
+        most = 1 if one_by_one and this == "judged" else _MOST[kind]
+        fits = this == kind and len(batch) < most
         if batch and not (fits and (this != "judged" or together.may_join(one.event))):
             yield EventBatch(kind, batch)
             batch, together = [], IndependentEvents()

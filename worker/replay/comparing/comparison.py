@@ -113,7 +113,9 @@ class Comparison:
         """
         started_s = time.perf_counter()
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
-            for window, shares_s in self._ahead(thread, batches_of(events, from_ms)):
+            # a batch is written at once: where events have their time, each is on its own
+            batches = batches_of(events, from_ms, one_by_one=self._pace.keeps_time)
+            for window, shares_s in self._ahead(thread, batches):
                 for batch in window:
                     await self._batch(batch, shares_s, judge)
                 if progress is not None:
