@@ -42,10 +42,13 @@ class VectorCache:
         return found
 
     def put(self, vectors: Iterable[tuple[TextKey, Vector]]) -> None:
-        """Keep vectors; the least recently used go when there are too many."""
+        """Keep copies of vectors; the least recently used go when there are too many.
+
+        Copies, because a row of a pass holds the whole pass in memory for as long as it is kept.
+        """
         with self._lock:
             for key, vector in vectors:
-                self._vectors[key] = vector
+                self._vectors[key] = vector.copy()
                 self._vectors.move_to_end(key)
             while len(self._vectors) > self._max_entries:
                 self._vectors.popitem(last=False)

@@ -132,10 +132,12 @@ class PrefetchingTrunk:
         }
         with self._device:
             encodings = self.trunk.encode([texts[key] for key in keys], rows)
-        found = {key: _Known(vector) for key, vector in zip(keys, encodings.vectors, strict=True)}
+        # copies: a row of a pass holds the whole pass in memory for as long as it is kept
+        vectors = zip(keys, encodings.vectors, strict=True)
+        found = {key: _Known(vector.copy()) for key, vector in vectors}
         for name in names:
             for row, probabilities in zip(rows[name], encodings.heads[name], strict=True):
-                found[keys[row]].heads[name] = probabilities
+                found[keys[row]].heads[name] = probabilities.copy()
         with self._lock:
             for key, one in found.items():
                 self._known[key] = one
