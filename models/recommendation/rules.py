@@ -208,13 +208,12 @@ def _varied(
     vectors = index.vectors_of([c.product_id for c in candidates])[0].astype(np.float64)  # (n, D)
     cosines = diversity * (vectors @ vectors.T)  # (n, n)
     likeness = np.zeros(len(scores))  # (n,) to the nearest chosen one
-    open_rows = [row for row in range(len(scores)) if room.has(row)]
     relevance[[row for row in range(len(scores)) if not room.has(row)]] = -np.inf
     rows: list[int] = []
-    for _ in range(min(k, len(open_rows))):
+    for _ in range(k):
         value = (relevance - likeness).round(_DIGITS)
         best = int(value.argmax())  # of equals the first: the better
-        if relevance[best] == -np.inf:
+        if relevance[best] == -np.inf:  # no row is left
             break
         rows.append(best)
         relevance[[best, *room.take(best)]] = -np.inf  # taken, or no room is left

@@ -251,7 +251,8 @@ async def test_a_replay_cut_short_goes_on_from_its_journal(tmp_path: Path) -> No
     cut: list[bytes] = []
     await Comparison([arm()], EventTimeStore(), journal=journal).run(events[:90], judge_into(cut))
     journal.close()
-    assert set(cut) <= set(whole)
+    assert cut[:100] == whole[:100]
+    assert set(cut) <= set(whole)  # within the batch that was cut the order may differ
     with path.open("ab") as file:
         file.write(b"\xff\xff\x00\x00torn")
     counting = CountingTrunk()

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from models.product_index import ProductIndex
 from worker.events.decode import InvalidEvent
 from worker.events.event import Event
-from worker.pipeline.batch import Outcome
+from worker.pipeline.batch import Outcome, OutMessage
 from worker.pipeline.options import PipelineOptions
 from worker.pipeline.stages import PipelineModels
 from worker.replay.recordings.merge import RecordedEvent
-from worker.store.contract import StateView
+from worker.store.contract import ResultWrite, StateView
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,13 @@ class ArmOutcome:
     outcome: Outcome
     encode_s: float
     conclude_s: float
+
+    def part(
+        self, results: Sequence[ResultWrite], messages: Sequence[OutMessage], events: int
+    ) -> ArmOutcome:
+        """Return what one of so many events has of it; the seconds are shared out evenly."""
+        outcome = replace(self.outcome, results=results, messages=messages)
+        return ArmOutcome(outcome, self.encode_s / events, self.conclude_s / events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +79,4 @@ def judged_events(
 
 def _share(made: ArmOutcome, event_id: str, events: int) -> ArmOutcome:
     messages = [message for message in made.outcome.messages if message.event_id == event_id]
-    outcome = replace(made.outcome, messages=messages)
-    return ArmOutcome(outcome, made.encode_s / events, made.conclude_s / events)
+    return made.part(made.outcome.results, messages, events)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.events.event import Forget, Product, ProductRemoved
-from worker.pipeline.batch import Outcome, OutMessage, Position
+from worker.pipeline.batch import Outcome, Position
 from worker.pipeline.causes import Cause, causes_of
 from worker.pipeline.messages import event_samples
 from worker.pipeline.samples import SampleMaker
 from worker.pipeline.texts import live_events
-from worker.replay.comparing.outcomes import ArmOutcome, JudgedEvent
+from worker.replay.comparing.outcomes import JudgedEvent
 from worker.replay.following.follower import FollowedBatch
 from worker.store.contract import ResultKind, ResultWrite
 
@@ -72,7 +72,7 @@ class JudgedOrder:
                 continue
             messages = event_samples(item, batch.gathered.view, self._samples)
             outcomes = {
-                arm: _part(one, made[arm].get(item.event.event_id, ()), messages, parts)
+                arm: one.part(made[arm].get(item.event.event_id, ()), messages, parts)
                 for arm, one in batch.outcomes.items()
             }
             judged = JudgedEvent(recorded, item.event, batch.gathered.view, outcomes, index)
@@ -117,15 +117,3 @@ def _by_event(outcome: Outcome, causes: Mapping[str, Cause]) -> Mapping[str, Seq
         event_id = causes[one.id].event.event_id if is_list else one.version.event_id
         found[event_id].append(one)
     return found
-
-
-def _part(
-    whole: ArmOutcome,
-    results: Sequence[ResultWrite],
-    messages: Sequence[OutMessage],
-    parts: int,
-) -> ArmOutcome:
-    """Return one event's part in what an arm made of its batch; time is shared out evenly."""
-    made = whole.outcome
-    outcome = Outcome(made.batch_id, results, messages, made.sequence)
-    return ArmOutcome(outcome, whole.encode_s / parts, whole.conclude_s / parts)
