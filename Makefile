@@ -59,7 +59,7 @@ bench: ## list the benchmarks: `make bench-stream` and so on, ARGS=--help tells 
 	@echo '$(BENCHES:%=bench-%)' | tr ' ' '\n'
 
 lock: ## pin the newest versions that pyproject.toml allows (needs `make setup` once)
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra s3 --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra s3 --extra gcs --group dev --universal --python-version 3.11 \
 		--upgrade --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o $(LOCK)
 
 clean: ## remove .venv, caches and the test broker's jars

@@ -46,6 +46,8 @@ def s3_jar() -> Path:
 class S3Server:
     """One server with a bucket `shop`, its data in `folder`."""
 
+    scheme = "s3"
+
     def __init__(self, folder: Path) -> None:
         """Start it and return once it answers."""
         port, other = free_ports(2)
@@ -68,8 +70,13 @@ class S3Server:
     @property
     def environment(self) -> dict[str, str]:
         """What clients need to be told."""
+        return self.at(self.endpoint)
+
+    @staticmethod
+    def at(endpoint: str) -> dict[str, str]:
+        """Return what leads clients to an endpoint."""
         return {
-            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "shop",
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_DEFAULT_REGION": "us-east-1",

@@ -51,9 +51,10 @@ def shopstream() -> None:
 
 def main() -> None:
     """Run the command line: status 0, 1 (it failed, one clear sentence), 2 (wrong usage)."""
-    # What the Kafka client logs says our own sentence better; a command that sets up logging (the
+    # What these clients log says our own sentence better; a command that sets up logging (the
     # worker) still gets it.
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    for client in ("aiokafka", "gcsfs"):
+        logging.getLogger(client).addHandler(logging.NullHandler())
     try:
         status = shopstream.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -1,4 +1,4 @@
-"""Releases in an object store that speaks S3: the contract of every store, and the commands."""
+"""Releases in object stores, S3 and Google Cloud Storage: every store's contract, the commands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from models.releases.store import ReleaseStore, StoreFailed
+from tests.support.gcs_server import GcsServer
 from tests.support.s3_server import S3Missing, S3Server
 from tests.support.tiny_release import write_tiny_release
 from tests.support.tiny_trunk import write_tiny_trunk
 from tests.unit import test_release_store as contract
+
+Server = S3Server | GcsServer
 
 trunk = contract.trunk
 test_a_published_release_comes_back_whole = contract.test_a_published_release_comes_back_whole
@@ -29,11 +33,14 @@ test_an_unknown_release_is_named = contract.test_an_unknown_release_is_named
 test_notes_stand_beside_the_release = contract.test_notes_stand_beside_the_release
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A server of this file's own."""
+    folder = tmp_path_factory.mktemp(request.param)
     try:
-        server = S3Server(tmp_path_factory.mktemp("s3"))
+        server = S3Server(folder) if request.param == "s3" else GcsServer(folder)
     except S3Missing as missing:  # an optional store: Kafka's jars are what CI must have
         pytest.skip(str(missing))
     yield server
@@ -41,11 +48,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def url(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def url(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The test's own place in the bucket, with what clients need in the environment."""
-    for name, value in s3.environment.items():
+    for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    return f"s3://shop/{tmp_path.name}"
+    fsspec.config.set_conf_env(fsspec.config.conf)  # read once, at import
+    yield f"{server.scheme}://shop/{tmp_path.name}"
+    fsspec.config.conf.pop(server.scheme, None)
 
 
 @pytest.fixture
@@ -71,13 +80,16 @@ def test_what_another_process_publishes_is_listed_and_comes(
 
 
 def test_what_cannot_be_reached_is_one_sentence(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket that is not there, or a server that is away, is told with the setting to check."""
     write_tiny_release(tmp_path / "r", trunk=write_tiny_trunk(tmp_path / "tiny-shop"))
     with pytest.raises(StoreFailed, match="SHOPSTREAM_RELEASES_URL"):
-        ReleaseStore("s3://no-such-bucket/r", cache=tmp_path / "c").publish(tmp_path / "r")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        ReleaseStore(f"{server.scheme}://no-such-bucket/r", cache=tmp_path / "c").publish(
+            tmp_path / "r"
+        )
+    for name, value in server.at("http://127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     done = releases("list", url=url, home=tmp_path)
     assert done.returncode != 0
