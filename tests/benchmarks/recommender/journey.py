@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from models.learnt.files import load_recommender
 from tests.benchmarks.figures import print_figure, shared_file
 from tests.benchmarks.recommender.datasets import (
     JOURNEY,
@@ -16,6 +17,7 @@ from tests.benchmarks.recommender.datasets import (
 )
 from tests.benchmarks.recommender.ours import TrainingPlan, train_ours
 from tests.benchmarks.recommender.peers import PeerFailed, SasRecOptions, train_sasrec
+from tests.benchmarks.recommender.served import ServedScorer
 from training.data.splits import Split
 from training.evaluation.baselines import ItemKnnScorer, PersonalFrequencyScorer, PopularityScorer
 from training.evaluation.evaluate_recommendations import Evaluation, Scorer, evaluate
@@ -32,7 +34,7 @@ PEER = SasRecOptions(
 )
 # baskets: one of the next basket's items is learnt, not the next line of the receipt
 OURS = ("--loss", "sampled-softmax", "--negatives", "4096", "--target", "visit")
-SYSTEMS = ("popularity", "personal-frequency", "item-knn", "rectools", "ours")
+SYSTEMS = ("popularity", "personal-frequency", "item-knn", "rectools", "ours", "served")
 
 
 def run(systems: tuple[str, ...], plan: TrainingPlan, peer_epochs: int) -> None:
@@ -70,6 +72,8 @@ def _scorer(name: str, split: Split, plan: TrainingPlan, peer_epochs: int) -> Sc
                 "journey", shared_file(*JOURNEY), plan, "--protocol", "time-split",
                 "--test-from", begin.strftime("%Y-%m-%dT%H:%M:%S"), *OURS,
             )  # fmt: skip
+            if name == "served":
+                return ServedScorer(load_recommender(folder), split.train, journey_test_from_ms())
             return RecommenderScorer.load(folder, split.train.item_ids)
 
 

@@ -63,9 +63,15 @@ def main() -> None:
 
     def trainer() -> Trainer:
         return Trainer(
-            max_epochs=epochs, accelerator="auto", devices=1, callbacks=[EpochClock()], logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+            max_epochs=epochs,
+            accelerator="auto",
+            devices=1,
+            callbacks=[EpochClock()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
 
     model = SASRecModel(get_trainer_func=trainer, epochs=epochs, **options)
     model.fit(Dataset.construct(frame(data["users"], data["items"])))
