@@ -7,16 +7,16 @@ thread at a time may use an index.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, repeat
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.search.lexical_index import LexicalDocument, LexicalIndex
 from models.search.lexical_text import STOP_WORDS, lexical_tokens, spelled_tokens
+from models.search.product_text import product_text
 from models.search.vector_index import EXACT_MAX_VECTORS, SCORE_DIGITS, VectorChanges, VectorIndex
 
 Vector = NDArray[np.float32]
@@ -31,11 +31,6 @@ CANDIDATES = 200
 # the index is half as large.
 MAX_DESCRIPTION_WORDS = 100
 MAX_HELD_PRODUCTS = 10_000  # whose words stay cut: some 10 MB
-# The trunk reads a short title filled up to this many words (nDCG@10 .593; title alone .588, with
-# 64 tokens of description .579) and no more than this of a long one.
-MIN_ENCODED_WORDS = 20
-MAX_ENCODED_WORDS = 64
-_HAN_OR_WORD = re.compile("[\u3400-\u9fff]{1,2}|[^\\s\u3400-\u9fff]+")  # two characters make a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +45,11 @@ class IndexedProduct:
     price: float | None = None
     available: bool = True
     vector: Vector | None = None
+
+    @property
+    def text(self) -> str:
+        """What the trunk encodes of it."""
+        return product_text(self.title, self.description, self.category, self.brand)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +68,6 @@ class Hit:
     lexical: float | None
     vector: float | None
     terms: tuple[str, ...]  # words of the query that the product's text holds
-
-
-def product_text(title: str, description: str = "", category: str = "", brand: str = "") -> str:
-    """Return what the trunk encodes of a product: its title; a short one is filled up.
-
-    Brand (unless the title names it), category and the first words of the description follow, until
-    there are `MIN_ENCODED_WORDS`.
-    """
-    parts = [_head(title, MAX_ENCODED_WORDS)]
-    room = MIN_ENCODED_WORDS - _words(title)
-    known = "" if brand.casefold() in title.casefold() else brand
-    for text in (known, category, description):
-        head = _head(text, room)
-        if head:
-            parts.append(head)
-            room -= _words(head)
-    return ". ".join(parts)
-
-
-def _words(text: str) -> int:
-    return sum(1 for _ in _HAN_OR_WORD.finditer(text))
-
-
-def _head(text: str, words: int) -> str:
-    """Return the text up to the end of its word of this number."""
-    if words <= 0:
-        return ""
-    ends = [word.end() for word in islice(_HAN_OR_WORD.finditer(text), words)]
-    return text[: ends[-1]].strip() if ends else ""
 
 
 class ProductIndex:

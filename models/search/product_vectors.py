@@ -65,7 +65,7 @@ class ProductVectors:
 def save_product_vectors(
     folder: Path, trunk: TextTrunk, texts: Sequence[str], vectors: Vector
 ) -> None:
-    """Write a trunk's vectors (N, D) of texts (`models.product_index.product_text`)."""
+    """Write a trunk's vectors (N, D) of texts (`models.search.product_text`)."""
     if vectors.ndim != 2 or len(texts) != len(vectors) or not np.isfinite(vectors).all():
         raise ValueError("one finite vector a text is needed, of shape (N, D)")
     folder.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,6 @@ from tests.support.tiny_trunk import write_tiny_trunk
 from training.data.rows import ReadReport
 from training.dataset import Row
 from training.evaluation.evaluate_search import read_catalogue
-from training.evaluation.product_encoding import text_of
 from training.gate import GateOptions
 from training.job.options import JobOptions
 from training.job.run import JobFailed, JobHooks, JobReport, run_job
@@ -274,7 +273,7 @@ def test_changed_products_renew_the_vectors_of_a_release(shop: Shop) -> None:
     vectors = load_product_vectors(folder / PRODUCT_VECTORS, encoder)
     assert vectors is not None
     products = list(read_catalogue(shop.options.products, ReadReport()))
-    assert len(vectors.find([text_of(one) for one in products])) == len(PRODUCTS) + 1
+    assert len(vectors.find([one.text for one in products])) == len(PRODUCTS) + 1
 
 
 def test_without_what_its_head_needs_a_trunk_is_not_trained(shop: Shop, tmp_path: Path) -> None:

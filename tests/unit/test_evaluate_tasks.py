@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from models.product_index import ProductIndex, product_text
+from models.product_index import ProductIndex
+from models.search.product_text import product_text
 from models.text.null_encoder import NullEncoder
 from models.trec import read_run
 from tests.support.tiny_trunk import write_tiny_trunk

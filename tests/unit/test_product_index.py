@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.product_index import (
-    MIN_ENCODED_WORDS,
     Hit,
     IndexedProduct,
     ProductIndex,
     RemovedProduct,
-    product_text,
 )
+from models.search.product_text import MIN_ENCODED_WORDS, product_text
 from models.text.null_encoder import NullEncoder
 
 WIDTH = 64

@@ -12,8 +12,9 @@ import orjson
 import pytest
 
 from models.learnt.files import save_recommender
-from models.product_index import ProductIndex, product_text
+from models.product_index import ProductIndex
 from models.recommendation.rules import RecommendationRules
+from models.search.product_text import product_text
 from models.text.null_encoder import NullEncoder
 from tests.support.planted_recommender import ITEMS_PER_SHELF, SHELVES, item_ids, trained_on
 from worker.events.event import Event, Item, Product, ProductRemoved, Purchase, Search

@@ -18,7 +18,7 @@ from models.product_index import IndexedProduct, ProductIndex
 from models.search.product_vectors import ProductVectors
 from models.text_encoder import TextTrunk
 from training.data.rows import ReadReport, UnreadableData, read_rows
-from training.evaluation.product_encoding import encode_products, text_of
+from training.evaluation.product_encoding import encode_products
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def build_index(
     chunk: list[IndexedProduct] = []
 
     def add() -> None:
-        vectors = encode_products(trunk, list(map(text_of, chunk)), known)
+        vectors = encode_products(trunk, [one.text for one in chunk], known)
         index.apply([replace(p, vector=v) for p, v in zip(chunk, vectors, strict=True)])
         logger.info("%d products encoded", len(index))
         chunk.clear()

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.product_index import IndexedProduct, Vector, product_text
+from models.product_index import Vector
 from models.search.product_vectors import ProductVectors
 from models.text_encoder import TextTrunk
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 256
-
-
-def text_of(product: IndexedProduct) -> str:
-    """Return what the worker encodes of a product."""
-    return product_text(product.title, product.description, product.category, product.brand)
 
 
 def encode_products(

@@ -24,7 +24,7 @@ from models.search.product_vectors import save_product_vectors
 from training.data.json_files import read_json
 from training.data.rows import ReadReport
 from training.evaluation.evaluate_search import read_catalogue
-from training.evaluation.product_encoding import encode_products, text_of
+from training.evaluation.product_encoding import encode_products
 from training.job.decisions import BOUND
 from training.job.files import RunFiles
 from training.job.plan import Standing
@@ -51,7 +51,7 @@ def renewed_vectors(context: PartContext, products: Path, run: RunFiles) -> Path
     known = context.product_vectors
     if known is None or not products.is_file():
         return None
-    texts = list(dict.fromkeys(map(text_of, read_catalogue(products, ReadReport()))))
+    texts = list(dict.fromkeys(one.text for one in read_catalogue(products, ReadReport())))
     if len(texts) == len(known) == len(known.find(texts)):
         return None
 

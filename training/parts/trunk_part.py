@@ -22,7 +22,7 @@ from training.data.rows import ReadReport, UnreadableData
 from training.dataset import Kind, Row
 from training.evaluation.cases import Evaluation
 from training.evaluation.evaluate_search import read_catalogue
-from training.evaluation.product_encoding import encode_products, text_of
+from training.evaluation.product_encoding import encode_products
 from training.finetune import FinetuneOptions
 from training.loop.options import LoopOptions, TrainingFailed
 from training.parts.part import NotTrainable, Pace, PartContext, TrainablePart
@@ -84,7 +84,7 @@ class TrunkPart:
         products = self._products(rows)
         source = trunk_pairs(
             rows,
-            {one.product_id: text_of(one) for one in products},
+            {one.product_id: one.text for one in products},
             eta=self._options.position_bias,
         )
         work = context.scratch / f"{TRUNK}-{_fingerprint(rows)}"
@@ -182,7 +182,7 @@ class TrunkPart:
     def _write_vectors(
         self, trunk: TextEncoder, products: Sequence[IndexedProduct], folder: Path
     ) -> None:
-        texts = list(dict.fromkeys(map(text_of, products)))
+        texts = list(dict.fromkeys(one.text for one in products))
         save_product_vectors(folder, trunk, texts, encode_products(trunk, texts))
 
 

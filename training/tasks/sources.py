@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from models.product_index import product_text
+from models.search.product_text import product_text
 from training.data.position_bias import looked_at_first, position_weight
 from training.data.reviews import Part, part_of
 from training.data.rows import ReadReport, Row, UnreadableData, read_rows

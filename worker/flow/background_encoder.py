@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from models.product_index import IndexedProduct, Vector, product_text
+from models.product_index import IndexedProduct, Vector
 from models.text_encoder import TextTrunk, Tokens
 from worker.pipeline.product_vectors import as_published
 
@@ -66,9 +66,7 @@ class BackgroundEncoder:
 
     async def encode(self, trunk: str, products: Sequence[IndexedProduct]) -> list[Vector]:
         """Return each product's vector (D,) by a trunk, as readers of the topic get it."""
-        texts = [
-            product_text(one.title, one.description, one.category, one.brand) for one in products
-        ]
+        texts = [one.text for one in products]
         known = self._known.get(trunk)
         vectors: dict[int, Vector] = dict(known.find(texts)) if known is not None else {}
         wanted = [place for place in range(len(texts)) if place not in vectors]

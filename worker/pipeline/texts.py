@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.answerer import Passage
-from models.product_index import product_text
+from models.search.product_text import product_text
 from models.text_encoder import Role, TextTrunk, Tokens
 from worker.events.decode import InvalidEvent
 from worker.events.event import Event, Forget, Product, ProductRemoved, Question, Review, Search

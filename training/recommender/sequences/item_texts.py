@@ -1,6 +1,6 @@
 """The text vectors that recommender training reads, made as the worker makes those it serves from.
 
-A product's vector is the trunk's of `models.product_index.product_text`, a query's the trunk's of
+A product's vector is the trunk's of `models.search.product_text`, a query's the trunk's of
 the query.
 """
 
@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.product_index import product_text
 from models.text_encoder import Role, TextTrunk
 from training.data.rows import ReadReport
 from training.evaluation.evaluate_search import read_catalogue
@@ -31,12 +30,7 @@ def read_product_texts(path: Path, report: ReadReport) -> dict[str, str]:
 
     Raises UnreadableData, or UnfitTrainingData where it holds no product.
     """
-    texts = {
-        product.product_id: product_text(
-            product.title, product.description, product.category, product.brand
-        )
-        for product in read_catalogue(path, report)
-    }
+    texts = {product.product_id: product.text for product in read_catalogue(path, report)}
     if not texts:
         raise UnfitTrainingData(f"{path} holds no product with a product_id and a title")
     return texts

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.product_index import IndexedProduct, ProductIndex, product_text
+from models.product_index import IndexedProduct, ProductIndex
 from models.search.product_vectors import ProductVectors
 from models.text_encoder import TextTrunk
 from worker.pipeline.catalogue import Catalogue
@@ -109,7 +109,7 @@ def encode_products(
     trunk: TextTrunk, products: Sequence[IndexedProduct], known: ProductVectors | None = None
 ) -> list[NDArray[np.float32]]:
     """Return each product's vector (D,) by a trunk, as readers of the topic get it."""
-    texts = [product_text(one.title, one.description, one.category, one.brand) for one in products]
+    texts = [one.text for one in products]
     vectors = dict(known.find(texts)) if known is not None and texts else {}
     wanted = [place for place in range(len(texts)) if place not in vectors]
     if wanted:
