@@ -7,7 +7,11 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
+
 from models.learnt.files import load_recommender
+from models.learnt.learnt_recommender import LearntRecommender
+from models.recommendation.similarity_recommender import SimilarityRecommender
 from tests.benchmarks.figures import print_figure, shared_file
 from tests.benchmarks.recommender.datasets import (
     JOURNEY,
@@ -17,7 +21,7 @@ from tests.benchmarks.recommender.datasets import (
 )
 from tests.benchmarks.recommender.ours import TrainingPlan, train_ours
 from tests.benchmarks.recommender.peers import PeerFailed, SasRecOptions, train_sasrec
-from tests.benchmarks.recommender.served import ServedScorer
+from tests.benchmarks.recommender.served import WIDTH, ServedScorer
 from training.data.splits import Split
 from training.evaluation.baselines import ItemKnnScorer, PersonalFrequencyScorer, PopularityScorer
 from training.evaluation.evaluate_recommendations import Evaluation, Scorer, evaluate
@@ -34,7 +38,9 @@ PEER = SasRecOptions(
 )
 # baskets: one of the next basket's items is learnt, not the next line of the receipt
 OURS = ("--loss", "sampled-softmax", "--negatives", "4096", "--target", "visit")
-SYSTEMS = ("popularity", "personal-frequency", "item-knn", "rectools", "ours", "served")
+SYSTEMS = (
+    "popularity", "personal-frequency", "item-knn", "rectools", "ours", "served", "served-rules",
+)  # fmt: skip
 
 
 def run(systems: tuple[str, ...], plan: TrainingPlan, peer_epochs: int) -> None:
@@ -66,6 +72,9 @@ def _scorer(name: str, split: Split, plan: TrainingPlan, peer_epochs: int) -> Sc
             except PeerFailed as error:
                 print(f"skipped: {error}", file=sys.stderr)
                 return None
+        case "served-rules":
+            served = SimilarityRecommender()
+            return ServedScorer("rules, as served", served, split.train, journey_test_from_ms())
         case _:
             begin = datetime.fromtimestamp(journey_test_from_ms() / 1000, UTC)
             folder = train_ours(
@@ -73,7 +82,11 @@ def _scorer(name: str, split: Split, plan: TrainingPlan, peer_epochs: int) -> Sc
                 "--test-from", begin.strftime("%Y-%m-%dT%H:%M:%S"), *OURS,
             )  # fmt: skip
             if name == "served":
-                return ServedScorer(load_recommender(folder), split.train, journey_test_from_ms())
+                learnt = LearntRecommender(load_recommender(folder))
+                nothing = np.zeros(WIDTH, np.float32)
+                return ServedScorer(
+                    "ours, as served", learnt, split.train, journey_test_from_ms(), nothing
+                )
             return RecommenderScorer.load(folder, split.train.item_ids)
 
 

@@ -1,4 +1,4 @@
-"""A trained network as the worker serves it: with habits, popularity and the shop's rules."""
+"""Recommenders as the worker serves them: with habits, popularity and the shop's rules."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ from itertools import groupby
 
 import numpy as np
 
-from models.learnt.files import LoadedRecommender
-from models.learnt.learnt_recommender import LearntRecommender
-from models.product_index import IndexedProduct, ProductIndex
+from models.product_index import IndexedProduct, ProductIndex, Vector
 from models.recommendation.rules import RecommendationRules, recommend_within
-from models.recommendation.shopper import Demand, Shopper, ShopperEvent
+from models.recommendation.shopper import Demand, Recommender, Shopper, ShopperEvent
 from training.data.interactions import Interactions, Rows
 from training.evaluation.full_ranking import Scores
 
 HALF_LIFE_MS = 7 * 86_400_000  # of popularity, as in the worker
 POPULAR = 1_000
 LIST = 300  # long enough to hold ten items that a household of habits has not had
-_NO_TEXT = np.zeros(8, np.float32)
+WIDTH = 8  # of what stands for texts
 
 
 class ServedScorer:
-    """Scores by the place in the list that `LearntRecommender` gives; items not in it get -inf."""
+    """Scores by the place in the list that a recommender gives; items not in it get -inf."""
 
-    name = "ours, as the worker serves it"
+    def __init__(
+        self,
+        name: str,
+        recommender: Recommender,
+        train: Interactions,
+        now_ms: int,
+        vector: Vector | None = None,
+    ) -> None:
+        """Serve shoppers who ask at `now_ms`, after all of `train`; products have no texts.
 
-    def __init__(self, loaded: LoadedRecommender, train: Interactions, now_ms: int) -> None:
-        """Serve a network without texts to shoppers who ask at `now_ms`, after all of `train`."""
-        self._recommender = LearntRecommender(loaded)
+        `vector` (D,) stands for each product's text: None where texts are compared.
+        """
+        self.name, self._recommender = name, recommender
         self._rules = replace(RecommendationRules(), diversity=0.0)  # it compares texts
         self._ids, self._now_ms = [str(item) for item in train.item_ids], now_ms
         self._rows = {item: row for row, item in enumerate(self._ids)}
-        self._index = ProductIndex(len(_NO_TEXT))
-        self._index.apply([IndexedProduct(one, title=one, vector=_NO_TEXT) for one in self._ids])
+        self._index = ProductIndex(WIDTH)
+        self._index.apply([IndexedProduct(one, title=one, vector=vector) for one in self._ids])
         assert train.timestamps_ms is not None
         ages_ms = now_ms - train.timestamps_ms.astype(np.float64)
         popular = np.bincount(train.items, 0.5 ** (ages_ms / HALF_LIFE_MS), train.item_count)
