@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         0.1,
         ge=0,
         description="Such a product comes again when this share of the usual time between its "
-        "purchases has passed; 0: at once.",
+        "purchases will have passed by the shopper's next usual visit; 0: at once.",
     )
     recommend_category_max_items: int = Field(
         0, ge=0, description="Most products of one category in a list; 0: no cap."

@@ -51,7 +51,10 @@ class RecommendationRules:
         What was sent back, or got a low review, is barred for as long as the history holds it.
         """
         profile = profile_of(shopper)
-        repeated = frozenset(i for i, b in profile.bought.items() if self._repeats(b, shopper))
+        read_ms = self._next_visit_ms(shopper)
+        repeated = frozenset(
+            i for i, b in profile.bought.items() if self._repeats(b, shopper.now_ms, read_ms)
+        )
         resting = {i for i, b in profile.bought.items() if self._rests(b, shopper)} - repeated
         away = profile.disliked | profile.returned
         return replace(shopper, barred=away | resting, repeated=repeated - away)
@@ -59,19 +62,41 @@ class RecommendationRules:
     def _rests(self, bought: BoughtProduct, shopper: Shopper) -> bool:
         return shopper.now_ms - bought.last_ms < self.bought_rest_days * _DAY_MS
 
-    def _repeats(self, bought: BoughtProduct, shopper: Shopper) -> bool:
-        """Say whether it is bought again and again, and enough of the usual interval has passed."""
-        occasions = _occasions(
-            bought.times_ms,
-            since_ms=shopper.now_ms - self.repeat_window_days * _DAY_MS,
-            min_gap_ms=self.repeat_min_gap_hours * _HOUR_MS,
-        )
+    def _next_visit_ms(self, shopper: Shopper) -> int:
+        """Return when the shopper is likely to buy again: the usual time after the last purchase.
+
+        A list is made right after a purchase and read at the next visit: what is due by then must
+        stand in it.
+        """
+        times_ms = sorted(e.occurred_at_ms for e in shopper.events if e.kind == "purchase")
+        occasions = self._occasions(times_ms, shopper.now_ms)
+        if len(occasions) < 2:
+            return shopper.now_ms
+        usual_ms = median(after - before for before, after in pairwise(occasions))
+        return max(shopper.now_ms, round(times_ms[-1] + usual_ms))
+
+    def _repeats(self, bought: BoughtProduct, now_ms: int, read_ms: int) -> bool:
+        """Say whether it is bought again and again, and due when the list is read."""
+        occasions = self._occasions(bought.times_ms, now_ms)
         if len(occasions) < self.repeat_min_orders:
             return False
         if len(occasions) < 2:  # so asks the setting: everything bought may come again
             return True
         usual_ms = median(after - before for before, after in pairwise(occasions))
-        return shopper.now_ms - bought.last_ms >= self.repeat_due_share * usual_ms
+        return read_ms - bought.last_ms >= self.repeat_due_share * usual_ms
+
+    def _occasions(self, times_ms: Sequence[int], now_ms: int) -> list[int]:
+        """Return the purchases within the window that lie far enough apart to be occasions.
+
+        Two orders of one evening are one occasion: an afterthought, not a habit.
+        """
+        since_ms = now_ms - self.repeat_window_days * _DAY_MS
+        min_gap_ms = self.repeat_min_gap_hours * _HOUR_MS
+        occasions: list[int] = []
+        for time_ms in times_ms:
+            if time_ms >= since_ms and (not occasions or time_ms - occasions[-1] >= min_gap_ms):
+                occasions.append(time_ms)
+        return occasions
 
     @property
     def shape_lists(self) -> bool:
@@ -219,15 +244,3 @@ def _varied(
         relevance[[best, *room.take(best)]] = -np.inf  # taken, or no room is left
         np.maximum(likeness, cosines[best], out=likeness)
     return rows
-
-
-def _occasions(times_ms: Sequence[int], *, since_ms: float, min_gap_ms: float) -> list[int]:
-    """Return the purchases since a time that lie far enough apart to be occasions of their own.
-
-    Two orders of one evening are one occasion: an afterthought, not a habit.
-    """
-    occasions: list[int] = []
-    for time_ms in times_ms:
-        if time_ms >= since_ms and (not occasions or time_ms - occasions[-1] >= min_gap_ms):
-            occasions.append(time_ms)
-    return occasions

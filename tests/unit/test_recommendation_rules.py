@@ -66,11 +66,23 @@ def test_habits_are_looked_for_within_the_window() -> None:
 
 
 def test_a_repeated_product_waits_until_it_is_due() -> None:
-    """With a due share, weekly milk comes again only after that share of a week."""
-    ruled = RecommendationRules(repeat_due_share=0.5).apply_to(shopper(*WEEKLY))
-    assert ruled.barred == {"milk"}
-    earlier = shopper(*(bought("milk", days_ago=days) for days in (18.0, 11.0, 4.0)))
-    assert RecommendationRules(repeat_due_share=0.5).apply_to(earlier).repeated == {"milk"}
+    """With a due share, what is bought monthly rests after a weekly visit, weekly milk does not."""
+    rules = RecommendationRules(repeat_due_share=0.5)
+    soap = [bought("soap", days_ago=days) for days in (61.0, 31.0, 1.0)]
+    ruled = rules.apply_to(shopper(*WEEKLY, *soap))
+    assert (ruled.barred, ruled.repeated) == ({"soap"}, {"milk"})
+    later = shopper(*WEEKLY, *(bought("soap", days_ago=days) for days in (70.0, 40.0, 10.0)))
+    assert rules.apply_to(later).repeated == {"milk", "soap"}
+
+
+def test_a_late_shopper_is_asked_about_now() -> None:
+    """Who has stayed away longer than usual is due for what is due now."""
+    rules = RecommendationRules(repeat_due_share=0.5)
+    soap = [bought("soap", days_ago=days) for days in (140.0, 80.0, 20.0)]
+    weekly = [bought("milk", days_ago=days) for days in (34.0, 27.0, 20.0)]
+    assert rules.apply_to(shopper(*weekly, *soap)).barred == {"soap"}
+    late = [bought("soap", days_ago=days) for days in (150.0, 90.0, 30.0)]
+    assert rules.apply_to(shopper(*weekly, *late)).repeated == {"milk", "soap"}
 
 
 def test_a_purchase_rests_for_so_long() -> None:

@@ -31,13 +31,13 @@ class ServedScorer:
         now_ms: int,
         vector: Vector | None = None,
     ) -> None:
-        """Serve shoppers who ask at `now_ms`, after all of `train`; products have no texts.
+        """Serve the shoppers of `train`, which ends at `now_ms`; products have no texts.
 
         `vector` (D,) stands for each product's text: None where texts are compared.
         """
         self.name, self._recommender = name, recommender
         self._rules = replace(RecommendationRules(), diversity=0.0)  # it compares texts
-        self._ids, self._now_ms = [str(item) for item in train.item_ids], now_ms
+        self._ids = [str(item) for item in train.item_ids]
         self._rows = {item: row for row, item in enumerate(self._ids)}
         self._index = ProductIndex(WIDTH)
         self._index.apply([IndexedProduct(one, title=one, vector=vector) for one in self._ids])
@@ -48,7 +48,7 @@ class ServedScorer:
         self._demand = Demand([(self._ids[row], float(popular[row])) for row in best])
 
     def score(self, histories: Sequence[Rows], times_ms: Sequence[Rows] | None) -> Scores:
-        """Return the places counted from below, (n, V)."""
+        """Return the places counted from below, (n, V); a list is made at the last purchase."""
         assert times_ms is not None
         pairs = zip(histories, times_ms, strict=True)
         shoppers = [self._shopper(number, *pair) for number, pair in enumerate(pairs)]
@@ -72,4 +72,4 @@ class ServedScorer:
             )
             for place, (moment, basket) in enumerate(groupby(bought, key=lambda pair: pair[0]))
         ]
-        return Shopper(str(number), self._now_ms, events)
+        return Shopper(str(number), events[-1].occurred_at_ms, events)
