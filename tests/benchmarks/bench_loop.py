@@ -1,7 +1,7 @@
 """The learning loop: what the gate lets pass, and how quality goes over a month.
 
     python -m tests.benchmarks.bench_loop gate [--tries 100] [--nulls 200]
-    python -m tests.benchmarks.bench_loop month [--events 12000] [--every-days 5] [--no-trunk]
+    python -m tests.benchmarks.bench_loop month [--events 24000] [--every-days 10] [--no-trunk]
     python -m tests.benchmarks.bench_loop weeks [--households 100] [--train-s 120]
 
 `gate`: 100 poisoned candidates of each kind against a trained sentiment head, and null candidates
@@ -69,8 +69,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=["gate", "month", "weeks"])
     parser.add_argument("--tries", type=int, default=100, help="poisoned candidates of each kind")
     parser.add_argument("--nulls", type=int, default=200, help="null candidates")
-    parser.add_argument("--events", type=int, default=12_000, help="of the month")
-    parser.add_argument("--every-days", type=int, default=5, help="between two jobs")
+    parser.add_argument("--events", type=int, default=24_000, help="of the month")
+    parser.add_argument("--every-days", type=int, default=10, help="between two jobs")
     parser.add_argument("--no-trunk", action="store_true", help="leave search as it is: cheaper")
     parser.add_argument("--households", type=int, default=100, help="of the weeks; 0: all")
     parser.add_argument("--train-s", type=float, default=120.0, help="of each job of the weeks")

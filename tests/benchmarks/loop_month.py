@@ -45,8 +45,8 @@ _NAMES = {"trunk": "search"}  # the simulated month has no answered questions
 class Month:
     """The size of the experiment."""
 
-    events: int = 12_000
-    every_days: int = 5
+    events: int = 24_000
+    every_days: int = 10
     shoppers: int = 150
     products: int = 150
     seed: int = 11
