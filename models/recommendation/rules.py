@@ -72,8 +72,7 @@ class RecommendationRules:
         occasions = self._occasions(times_ms, shopper.now_ms)
         if len(occasions) < 2:
             return shopper.now_ms
-        usual_ms = median(after - before for before, after in pairwise(occasions))
-        return max(shopper.now_ms, round(times_ms[-1] + usual_ms))
+        return max(shopper.now_ms, round(times_ms[-1] + _usual_gap_ms(occasions)))
 
     def _repeats(self, bought: BoughtProduct, now_ms: int, read_ms: int) -> bool:
         """Say whether it is bought again and again, and due when the list is read."""
@@ -82,8 +81,7 @@ class RecommendationRules:
             return False
         if len(occasions) < 2:  # so asks the setting: everything bought may come again
             return True
-        usual_ms = median(after - before for before, after in pairwise(occasions))
-        return read_ms - bought.last_ms >= self.repeat_due_share * usual_ms
+        return read_ms - bought.last_ms >= self.repeat_due_share * _usual_gap_ms(occasions)
 
     def _occasions(self, times_ms: Sequence[int], now_ms: int) -> list[int]:
         """Return the purchases within the window that lie far enough apart to be occasions.
@@ -244,3 +242,8 @@ def _varied(
         relevance[[best, *room.take(best)]] = -np.inf  # taken, or no room is left
         np.maximum(likeness, cosines[best], out=likeness)
     return rows
+
+
+def _usual_gap_ms(occasions: Sequence[int]) -> float:
+    """Return the median time between two occasions or more."""
+    return median(after - before for before, after in pairwise(occasions))
