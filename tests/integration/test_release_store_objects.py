@@ -14,12 +14,11 @@ import pytest
 
 from models.releases.store import ReleaseStore, StoreFailed
 from tests.support.gcs_server import GcsServer
+from tests.support.object_server import ObjectServer
 from tests.support.s3_server import S3Missing, S3Server
 from tests.support.tiny_release import write_tiny_release
 from tests.support.tiny_trunk import write_tiny_trunk
 from tests.unit import test_release_store as contract
-
-Server = S3Server | GcsServer
 
 trunk = contract.trunk
 test_a_published_release_comes_back_whole = contract.test_a_published_release_comes_back_whole
@@ -36,7 +35,7 @@ test_notes_stand_beside_the_release = contract.test_notes_stand_beside_the_relea
 @pytest.fixture(scope="module", params=["s3", "gs"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+) -> Iterator[ObjectServer]:
     """A server of this file's own."""
     folder = tmp_path_factory.mktemp(request.param)
     try:
@@ -48,7 +47,7 @@ def server(
 
 
 @pytest.fixture
-def url(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The test's own place in the bucket, with what clients need in the environment."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
@@ -80,7 +79,7 @@ def test_what_another_process_publishes_is_listed_and_comes(
 
 
 def test_what_cannot_be_reached_is_one_sentence(
-    server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ObjectServer, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket that is not there, or a server that is away, is told with the setting to check."""
     write_tiny_release(tmp_path / "r", trunk=write_tiny_trunk(tmp_path / "tiny-shop"))

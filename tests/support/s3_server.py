@@ -6,16 +6,13 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from tests.support.kafka_server import DOWNLOAD_TIMEOUT_S, JARS
-from worker.embedded.guarded_process import GuardedProcess
+from tests.support.object_server import ObjectServer
 from worker.embedded.ports import LOOPBACK, free_ports
 
 VERSION = "3.12.0"
 ARTIFACT = f"com.adobe.testing:s3mock:{VERSION}:jar:exec"
-START_TIMEOUT_S = 90.0
 JVM_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -43,7 +40,7 @@ def s3_jar() -> Path:
     return jar
 
 
-class S3Server:
+class S3Server(ObjectServer):
     """One server with a bucket `shop`, its data in `folder`."""
 
     scheme = "s3"
@@ -51,44 +48,23 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         """Start it and return once it answers."""
         port, other = free_ports(2)
-        self.endpoint = f"http://{LOOPBACK}:{port}"
         name = "com.adobe.testing.s3mock"
         options = [f"-D{name}.httpPort={port}", f"-Dserver.port={other}"]
         options += [f"-D{name}.domain.initialBuckets=shop", f"-D{name}.domain.root={folder}"]
-        self._process = GuardedProcess(
+        super().__init__(
             "the S3 server",
             ["java", *JVM_OPTIONS, *options, "-jar", str(s3_jar())],
-            log_path=folder.with_name(f"{folder.name}.log"),
-            stop_s=10.0,
+            endpoint=f"http://{LOOPBACK}:{port}",
+            ready="",
+            log=folder.with_name(f"{folder.name}.log"),
         )
-        try:
-            self._process.wait_ready(self._answers, START_TIMEOUT_S)
-        except BaseException:
-            self._process.kill()
-            raise
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What clients need to be told."""
-        return self.at(self.endpoint)
 
     @staticmethod
     def at(endpoint: str) -> dict[str, str]:
-        """Return what leads clients to an endpoint."""
+        """Return the environment that leads clients to an endpoint."""
         return {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "shop",
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.stop()
-
-    def _answers(self) -> bool:
-        try:
-            with urlopen(self.endpoint, timeout=2):
-                return True
-        except (URLError, OSError):
-            return False
