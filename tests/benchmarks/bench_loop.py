@@ -69,8 +69,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=["gate", "month", "weeks"])
     parser.add_argument("--tries", type=int, default=100, help="poisoned candidates of each kind")
     parser.add_argument("--nulls", type=int, default=200, help="null candidates")
-    parser.add_argument("--events", type=int, default=24_000, help="of the month")
-    parser.add_argument("--every-days", type=int, default=10, help="between two jobs")
+    parser.add_argument("--events", type=int, default=Month().events, help="of the month")
+    parser.add_argument(
+        "--every-days", type=int, default=Month().every_days, help="between two jobs"
+    )
     parser.add_argument("--no-trunk", action="store_true", help="leave search as it is: cheaper")
     parser.add_argument("--households", type=int, default=100, help="of the weeks; 0: all")
     parser.add_argument("--train-s", type=float, default=120.0, help="of each job of the weeks")

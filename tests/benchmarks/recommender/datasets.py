@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pyarrow.parquet as pq
 
 from tests.benchmarks.figures import shared_file
@@ -24,6 +26,7 @@ def complete_journey() -> Split:
     return time_split(read_interactions(shared_file(*JOURNEY)), journey_test_from_ms())
 
 
+@cache
 def journey_test_from_ms() -> int:
     """Return the time of the first purchase after the training weeks, in milliseconds."""
     table = pq.read_table(shared_file(*JOURNEY), columns=["week", "transaction_timestamp"])

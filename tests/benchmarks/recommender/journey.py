@@ -7,8 +7,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
-
 from models.learnt.files import load_recommender
 from models.learnt.learnt_recommender import LearntRecommender
 from models.recommendation.similarity_recommender import SimilarityRecommender
@@ -21,7 +19,7 @@ from tests.benchmarks.recommender.datasets import (
 )
 from tests.benchmarks.recommender.ours import TrainingPlan, train_ours
 from tests.benchmarks.recommender.peers import PeerFailed, SasRecOptions, train_sasrec
-from tests.benchmarks.recommender.served import WIDTH, ServedScorer
+from tests.benchmarks.recommender.served import ServedScorer
 from training.data.splits import Split
 from training.evaluation.baselines import ItemKnnScorer, PersonalFrequencyScorer, PopularityScorer
 from training.evaluation.evaluate_recommendations import Evaluation, Scorer, evaluate
@@ -73,8 +71,13 @@ def _scorer(name: str, split: Split, plan: TrainingPlan, peer_epochs: int) -> Sc
                 print(f"skipped: {error}", file=sys.stderr)
                 return None
         case "served-rules":
-            served = SimilarityRecommender()
-            return ServedScorer("rules, as served", served, split.train, journey_test_from_ms())
+            return ServedScorer(
+                "rules, as served",
+                SimilarityRecommender(),
+                split.train,
+                journey_test_from_ms(),
+                compares_texts=True,
+            )
         case _:
             begin = datetime.fromtimestamp(journey_test_from_ms() / 1000, UTC)
             folder = train_ours(
@@ -82,10 +85,12 @@ def _scorer(name: str, split: Split, plan: TrainingPlan, peer_epochs: int) -> Sc
                 "--test-from", begin.strftime("%Y-%m-%dT%H:%M:%S"), *OURS,
             )  # fmt: skip
             if name == "served":
-                learnt = LearntRecommender(load_recommender(folder))
-                nothing = np.zeros(WIDTH, np.float32)
                 return ServedScorer(
-                    "ours, as served", learnt, split.train, journey_test_from_ms(), nothing
+                    "ours, as served",
+                    LearntRecommender(load_recommender(folder)),
+                    split.train,
+                    journey_test_from_ms(),
+                    compares_texts=False,
                 )
             return RecommenderScorer.load(folder, split.train.item_ids)
 

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from models.product_index import IndexedProduct, ProductIndex, Vector
+from models.product_index import IndexedProduct, ProductIndex
 from models.recommendation.rules import RecommendationRules, recommend_within
 from models.recommendation.shopper import Demand, Recommender, Shopper, ShopperEvent
 from training.data.interactions import Interactions, Rows
@@ -17,7 +17,7 @@ from training.evaluation.full_ranking import Scores
 HALF_LIFE_MS = 7 * 86_400_000  # of popularity, as in the worker
 POPULAR = 1_000
 LIST = 300  # long enough to hold ten items that a household of habits has not had
-WIDTH = 8  # of what stands for texts
+_WIDTH = 8  # of what stands for texts
 
 
 class ServedScorer:
@@ -29,17 +29,19 @@ class ServedScorer:
         recommender: Recommender,
         train: Interactions,
         now_ms: int,
-        vector: Vector | None = None,
+        *,
+        compares_texts: bool,
     ) -> None:
         """Serve the shoppers of `train`, which ends at `now_ms`; products have no texts.
 
-        `vector` (D,) stands for each product's text: None where texts are compared.
+        A recommender that compares texts gets none; another one follows products by a vector.
         """
         self.name, self._recommender = name, recommender
         self._rules = replace(RecommendationRules(), diversity=0.0)  # it compares texts
         self._ids = [str(item) for item in train.item_ids]
         self._rows = {item: row for row, item in enumerate(self._ids)}
-        self._index = ProductIndex(WIDTH)
+        self._index = ProductIndex(_WIDTH)
+        vector = None if compares_texts else np.zeros(_WIDTH, np.float32)
         self._index.apply([IndexedProduct(one, title=one, vector=vector) for one in self._ids])
         assert train.timestamps_ms is not None
         ages_ms = now_ms - train.timestamps_ms.astype(np.float64)
