@@ -7,11 +7,14 @@ counted), D width, H heads, W width of text vectors, V items, k items asked for.
 
     shopper vector (D,) . item vector (D,) = score
     item vector = learnt embedding (none for an unseen item) + projection of its text vector
+    added for K items: how often they were bought right after the last purchase, times a trust
 
 Sources: the causal transformer over items is SASRec (Kang & McAuley 2018). The block is LiGR's as
 eSASRec uses it (Borisyuk et al. 2025, Tikhonovich et al. 2025): pre-norm, softmax attention,
-SwiGLU (Shazeer 2020), each branch times a gate. The relative position bias per block and head and
-the log buckets of time are HSTU's (Zhai et al. 2024), cosine scores with a temperature too.
+SwiGLU (Shazeer 2020), each branch times a gate; what enters a branch is mixed with the events just
+before by a short convolution (Primer, So et al. 2021; Canon layers, Allen-Zhu 2025). The relative
+position bias per block and head and the log buckets of time are HSTU's (Zhai et al. 2024), cosine
+scores with a temperature too. The counted successors stand in models/learnt/successors.py.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from models.learnt.history_batch import (
     padded_buckets,
 )
 from models.learnt.pooled_dropout import PooledDropout
+from models.learnt.successors import Bonus, Successors, no_bonus
 
 __all__ = [
     "UNKNOWN_ITEM", "Block", "HistoryBatch", "PaddedEvents", "RecommenderConfig",
@@ -53,6 +57,8 @@ class RecommenderConfig:
     hidden: int = 256  # of the SwiGLU
     max_events: int = 200  # the newest that are read
     gap_buckets: int = 0  # bucket b: gaps of 2^(b-1) to 2^b seconds
+    convolution: int = 3  # events that a place mixes before attention and SwiGLU; 1: none
+    successors: int = 64  # K, counted of each item; 0: none
     dropout: float = 0.3
     id_dropout: float = 0.1  # share of items that a training step knows by their text alone
     temperature: float = 0.0  # above 0: cosine scores divided by it; 0: dot product
@@ -63,8 +69,12 @@ class RecommenderConfig:
             raise ValueError("items, blocks, hidden and max_events must be at least 1")
         if self.width < self.heads or self.heads < 1 or self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be cut into {self.heads} equal heads")
-        if min(self.text_width, self.gap_buckets) < 0 or self.temperature < 0:
-            raise ValueError("text_width, gap_buckets and temperature must not be negative")
+        if min(self.text_width, self.gap_buckets, self.successors, self.temperature) < 0:
+            raise ValueError(
+                "text_width, gap_buckets, successors and temperature must not be negative"
+            )
+        if not 1 <= self.convolution <= BUCKET_TOKENS:
+            raise ValueError(f"convolution {self.convolution} must lie in 1 to {BUCKET_TOKENS}")
         if not (0 <= self.dropout < 1 and 0 <= self.id_dropout < 1):
             raise ValueError("dropout and id_dropout must lie in [0, 1)")
 
@@ -73,8 +83,27 @@ class RecommenderConfig:
         return asdict(self)
 
 
+class Convolution(nn.Module):
+    """Adds to each event its own share of itself and of the few before, a weight each (D, reach).
+
+    Depthwise and causal; it begins as the identity.
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        """Mix `reach` events, the own counted."""
+        super().__init__()
+        self.reach = reach
+        self.weight = nn.Parameter(torch.zeros(width, reach))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mixed stream: (B, L, D) → (B, L, D)."""
+        padded = F.pad(x.transpose(1, 2), (self.reach - 1, 0))
+        weight = self.weight.to(x.dtype).unsqueeze(1)
+        return x + F.conv1d(padded, weight, groups=x.shape[-1]).transpose(1, 2)
+
+
 class Block(nn.Module):
-    """Attention and SwiGLU, each on the normed stream and times its own gate."""
+    """Attention and SwiGLU, each on the normed and mixed stream and times its own gate."""
 
     def __init__(self, config: RecommenderConfig) -> None:
         """Build one block of the configured width."""
@@ -87,6 +116,9 @@ class Block(nn.Module):
         self.hidden_in = nn.Linear(width, 2 * self.hidden + width)  # SwiGLU's two, gate
         self.hidden_out = nn.Linear(self.hidden, width)
         self.distance_bias = nn.Parameter(torch.zeros(self.heads, padded_events(config)))
+        reach = config.convolution
+        self.attention_mix = Convolution(width, reach) if reach > 1 else nn.Identity()
+        self.hidden_mix = Convolution(width, reach) if reach > 1 else nn.Identity()
         self.dropout = PooledDropout(config.dropout)
 
     def forward(self, x: Tensor, distances: Tensor, mask: Tensor) -> Tensor:
@@ -105,7 +137,7 @@ class Block(nn.Module):
     def add(self, x: Tensor, mixed: Tensor, gate: Tensor) -> Tensor:
         """Return the stream (B, L, D) with what attention mixed and what the SwiGLU makes of it."""
         x = x + self.dropout(self.attention_out(mixed) * torch.sigmoid(gate))
-        parts = self.hidden_in(self.hidden_norm(x))
+        parts = self.hidden_in(self.hidden_mix(self.hidden_norm(x)))
         left, right, gate = parts.split((self.hidden, self.hidden, x.shape[-1]), dim=-1)
         y = self.hidden_out(self.dropout(F.silu(left) * right))
         out: Tensor = x + self.dropout(y * torch.sigmoid(gate))
@@ -113,7 +145,8 @@ class Block(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return query, key, value (B, H, L, D/H) and the gate (B, L, D)."""
-        q, k, v, gate = self.attention_in(self.attention_norm(x)).chunk(4, dim=-1)
+        mixed = self.attention_mix(self.attention_norm(x))
+        q, k, v, gate = self.attention_in(mixed).chunk(4, dim=-1)
         shape = (*x.shape[:2], self.heads, -1)
         q, k, v = (part.view(shape).transpose(1, 2) for part in (q, k, v))
         return q, k, v, gate
@@ -147,11 +180,15 @@ class RecommenderNetwork(nn.Module):
         self.input_dropout = PooledDropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
+        if config.successors:
+            self.successors = Successors(config.items, config.successors, config.width)
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        if config.successors:
+            self.successors.reset()
 
     def encode_items(self, item_rows: Tensor | None, text_vectors: Tensor | None) -> Tensor:
         """Return the vectors (n, D) of items; an unseen one lives from its text alone.
@@ -193,6 +230,16 @@ class RecommenderNetwork(nn.Module):
             stream, ends = self.run(events, inputs), ends_of(events)
             states[rows] = stream[torch.arange(len(rows)), ends[: len(rows)]].float()
         return self.shopper_vectors(states)
+
+    def bonus(self, last: Tensor, vectors: Tensor, own: Tensor | None = None) -> Bonus:
+        """Return what is added to scores for the last purchases: see `Successors.forward`.
+
+        `last` (n,) are item rows, `vectors` (n, D) shopper vectors.
+        """
+        if not self.config.successors:
+            return no_bonus(len(last), vectors.device)
+        found: Bonus = self.successors(last, vectors, own)
+        return found
 
     def run(self, events: PaddedEvents, inputs: Tensor) -> Tensor:
         """Return the normed states (B, L, D) of one bucket; `inputs` (N, D) of its event rows."""

@@ -24,6 +24,7 @@ __all__ = ["LoadedRecommender", "ModelUnavailable", "load_recommender", "save_re
 
 ARCHITECTURE = "shopstream-recommender-1"
 CONFIG, ITEMS, WEIGHTS = "config.json", "items.txt", "model.safetensors"
+_BEFORE = {"convolution": 1, "successors": 0}  # of folders written before there were these
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def load_recommender(
     folder = Path(folder)
     described = _read_config(folder)
     try:
-        config = RecommenderConfig(**described["network"])
+        config = RecommenderConfig(**(_BEFORE | described["network"]))
         lines = (folder / ITEMS).read_text(encoding="utf-8").splitlines()
         item_ids = [str(json.loads(line)) for line in lines]
         weights = load_file(folder / WEIGHTS)

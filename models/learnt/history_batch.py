@@ -60,6 +60,29 @@ class PaddedEvents:
     stars: Tensor  # rounded
 
 
+def last_purchases(batch: HistoryBatch) -> Tensor:
+    """Return the item row of each shopper's newest purchase of a known item: (B,)."""
+    bought = ((batch.kinds == PURCHASE) & (batch.item_rows >= 0)).nonzero().flatten()
+    shoppers = torch.arange(len(batch.lengths), device=batch.lengths.device)
+    owners = shoppers.repeat_interleave(batch.lengths)[bought]
+    newest = torch.full_like(shoppers, -1).scatter_reduce(0, owners, bought, "amax")
+    if not len(bought):
+        return newest
+    return torch.where(newest >= 0, batch.item_rows[newest.clamp(min=0)], UNKNOWN_ITEM)
+
+
+def last_purchases_at(events: PaddedEvents, items: int) -> Tensor:
+    """Return for each token the item row of the newest purchase up to it: (B, L).
+
+    Rows of events from `items` on are no items.
+    """
+    rows = events.event_rows
+    bought = (events.kinds == PURCHASE) & (rows >= 0) & (rows < items)
+    places = torch.arange(rows.shape[1], device=rows.device)
+    newest = torch.where(bought, places, -1).cummax(1).values
+    return torch.where(newest >= 0, rows.gather(1, newest.clamp(min=0)), UNKNOWN_ITEM)
+
+
 def gap_bucket(gaps_s: Tensor, buckets: int) -> Tensor:
     """Return the log2 bucket of each gap, the last one open: int64, same shape."""
     found = torch.log2(gaps_s.clamp(min=0) + 1).long()

@@ -137,6 +137,21 @@ def test_scores_are_the_networks_and_do_not_depend_on_the_batch(folder: Path) ->
     assert len({row.tobytes() for row in together}) == 4
 
 
+def test_successors_count_in_the_scores_wherever_the_items_stand(folder: Path) -> None:
+    """What follows the last purchase gains the network's bonus, in any order of the items."""
+    loaded = load_recommender(folder / "recommender")
+    orders = [loaded.item_ids, ["i99", *loaded.item_ids[::-1][:-1]]]  # the second one without i0
+    plain = [RecommenderScorer(loaded, order).score([np.array([2])], None)[0] for order in orders]
+    successors = loaded.network.successors
+    for successor in (0, 5):
+        successors.items[:, successor] = successor
+        successors.counts[:, successor] = 3
+    for order, before in zip(orders, plain, strict=True):
+        after = RecommenderScorer(loaded, order).score([np.array([2])], None)[0]
+        assert {order[row] for row in np.flatnonzero(after > before)} == {"i0", "i5"} & {*order}
+        assert (after >= before).all()
+
+
 def test_events_of_unknown_items_are_left_out(folder: Path) -> None:
     """An item without a vector changes nothing in a history."""
     scorer = RecommenderScorer.load(folder, [f"i{n}" for n in range(12)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,6 +79,23 @@ def test_what_follows_was_learnt() -> None:
             items[0].reason.text == f"because you bought {shelf} {items[0].reason.because[0][-1]}"
         )
         assert not {f"{shelf}-1", f"{shelf}-2", f"{shelf}-3"} & {*ids(items)}
+
+
+def test_a_counted_successor_enters_the_list_with_the_last_purchase_as_its_reason() -> None:
+    """What often followed the last purchase is listed first, though the network alone would not."""
+    loaded = copy.deepcopy(planted_recommender())
+    served, index = LearntRecommender(loaded), shelf_index()
+    before = listed(walker(1, 2, 3), index, served, k=10)
+    assert ids(before)[0] == "tea-4"
+    successors = loaded.network.successors
+    rows = {item_id: row for row, item_id in enumerate(loaded.item_ids)}
+    successors.items[rows["tea-3"], 0] = rows["tool-6"]
+    successors.counts[rows["tea-3"], 0] = 1_000
+    successors.trust.bias.fill_(20.0)
+    after = listed(walker(1, 2, 3), index, served, k=10)
+    assert ids(after)[0] == "tool-6"
+    assert after[0].reason.because == ("tea-3",)
+    assert ids(listed(walker(2, 3, 1), index, served, k=10))[0] != "tool-6"
 
 
 def test_one_search_is_answered_from_its_shelf() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from models.learnt.files import load_recommender, save_recommender
 from models.learnt.history_batch import PaddedEvents
 from models.recommender import (
     UNKNOWN_ITEM,
+    Convolution,
     HistoryBatch,
     RecommenderConfig,
     RecommenderNetwork,
@@ -188,6 +190,34 @@ def test_files_give_the_same_network(tmp_path: Path) -> None:
     )
 
 
+def test_folders_of_before_are_read_as_what_they_are(tmp_path: Path) -> None:
+    """A folder that names neither convolution nor successors is a network without them."""
+    old = replace(CONFIG, convolution=1, successors=0)
+    built = network(old)
+    save_recommender(tmp_path, built, [str(row) for row in range(50)])
+    described = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    for name in ("convolution", "successors"):
+        del described["network"][name]
+    (tmp_path / "config.json").write_text(json.dumps(described), "utf-8")
+    read = load_recommender(tmp_path).network
+    assert read.config == old
+    assert torch.equal(read.encode_histories(histories()), built.encode_histories(histories()))
+
+
+def test_the_convolution_mixes_the_events_just_before() -> None:
+    """It begins as the identity; each weight tells how much of which earlier event is added."""
+    mix, x = Convolution(4, 3), torch.randn(2, 7, 4)
+    assert torch.equal(mix(x), x)
+    weight = torch.randn(4, 3)
+    mix.weight.data.copy_(weight)
+    mixed = mix(x)
+    for place in range(7):
+        expected = x[:, place].clone()
+        for back in range(min(3, place + 1)):
+            expected += x[:, place - back] * weight[:, 2 - back]
+        torch.testing.assert_close(mixed[:, place], expected)
+
+
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     """A folder that is empty, cut short or of another shape is refused with what to do."""
     with pytest.raises(ModelUnavailable, match="train recommender"):
@@ -207,7 +237,15 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"items": 0}, {"heads": 3}, {"dropout": 1.0}, {"temperature": -1.0}]
+    "wrong",
+    [
+        {"items": 0},
+        {"heads": 3},
+        {"dropout": 1.0},
+        {"temperature": -1.0},
+        {"successors": -1},
+        {"convolution": 0},
+    ],
 )
 def test_impossible_shapes_are_refused(wrong: dict[str, float]) -> None:
     """A shape that cannot be is refused when it is named."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.learnt.history_batch import last_purchases
 from models.recommender import RecommenderConfig
 from tests.support.planted_shop import ITEMS, planted_sequences
 from training.recommender.checkpoint import FILE_NAME, CheckpointUnfit
@@ -27,7 +28,7 @@ CONFIG = RecommenderConfig(
     items=ITEMS, width=16, blocks=1, heads=1, hidden=16, max_events=10, dropout=0.1
 )
 OPTIONS = RecommenderTraining(
-    seed=1, epochs=4, max_tokens=300, learning_rate=1e-2, warmup_steps=5, average_decay=0.9,
+    seed=1, epochs=4, max_tokens=300, learning_rate=3e-2, warmup_steps=5, average_decay=0.9,
     precision="fp32", checkpoint_every_s=0.0, min_steps=0, validate_every=1,
 )  # fmt: skip
 
@@ -145,7 +146,9 @@ def test_validation_ranks_as_a_plain_sort_would() -> None:
     found = ranks(network, held)
     for case in range(len(held.targets)):
         batch = held.sequences.history_batch(held.starts[[case]], held.ends[[case]])
-        scores = (network.encode_histories(batch) @ network.encode_items(None, None).T)[0]
+        shopper = network.encode_histories(batch)
+        bonus = network.bonus(last_purchases(batch), shopper)
+        scores = bonus.add_to(shopper @ network.encode_items(None, None).T)[0]
         seen = set(held.sequences.inputs[held.starts[case] : held.ends[case]].tolist())
         target = int(held.targets[case])
         above = [

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.learnt.files import CONFIG, LoadedRecommender, load_recommender
-from models.learnt.history_batch import PURCHASE, UNKNOWN_ITEM, HistoryBatch
+from models.learnt.history_batch import PURCHASE, UNKNOWN_ITEM, HistoryBatch, last_purchases
+from models.learnt.successors import Bonus
 from models.text_encoder import TextTrunk
 from training.data.interactions import Interactions, Rows
 from training.evaluation.evaluate_recommendations import EvaluationError
@@ -36,7 +37,7 @@ def item_text_vectors(products: Path, train: Interactions, trunk: TextTrunk) -> 
 
 
 class RecommenderScorer:
-    """Scores by the dot product of shopper and item vectors; items without either get -inf.
+    """Scores as the worker does: vectors and successors; items without a vector get -inf.
 
     An item that training never met has a vector only where the network reads texts. Events of
     items without a vector are left out of the histories.
@@ -82,6 +83,9 @@ class RecommenderScorer:
                 self._rows.to(device), self._texts.to(device) if width else None
             )
         self._item_vectors = vectors.float()
+        columns = torch.full((len(loaded.item_ids),), UNKNOWN_ITEM)
+        columns[self._rows[self._rows >= 0]] = (self._rows >= 0).nonzero().flatten()
+        self._columns = columns.to(device)  # of the network's items among the V
 
     @classmethod
     def load(
@@ -99,9 +103,13 @@ class RecommenderScorer:
 
     @torch.inference_mode()
     def score(self, histories: Sequence[Rows], times_ms: Sequence[Rows] | None) -> Scores:
-        """Return the dot products, (n, V)."""
+        """Return the scores, (n, V)."""
         batch = self._batch(histories, times_ms).to(self._network.device)
-        scores = self._network.encode_histories(batch) @ self._item_vectors.T
+        shoppers = self._network.encode_histories(batch)
+        bonus = self._network.bonus(last_purchases(batch), shoppers)
+        columns = self._columns[bonus.rows]
+        asked = Bonus(columns.clamp(min=0), bonus.values * (columns >= 0))
+        scores = asked.add_to(shoppers @ self._item_vectors.T)
         scores[:, ~self._has_vector] = -torch.inf
         found: Scores = scores.float().cpu().numpy()
         return found

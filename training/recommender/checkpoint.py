@@ -1,4 +1,4 @@
-"""A training that can be killed: weights, averages, best weights and Adam's moments in one file.
+"""A training that can be killed: weights, averages, best weights and moments in one file.
 
 One safetensors file, its state as JSON in the header, written beside its place and renamed, so a
 reader meets the last one whole. No pickle.
@@ -17,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from training.recommender.optimizers import Optimizers
 
 FILE_NAME = "training.safetensors"
 
@@ -51,15 +53,15 @@ class Weights:
 
 
 def write_checkpoint(
-    folder: Path, state: TrainingState, weights: Weights, optimizer: torch.optim.Optimizer
+    folder: Path, state: TrainingState, weights: Weights, optimizers: Optimizers
 ) -> None:
     """Write the checkpoint below `folder`, in place of the one before."""
     tensors = {f"network.{k}": v.detach() for k, v in weights.network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in weights.average.items()}
     tensors |= {f"best.{k}": v for k, v in weights.best.items()}
     for name, parameter in weights.network.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"adam.{key}.{name}"] = torch.as_tensor(value)
+        for key, value in optimizers.state_of(parameter).items():
+            tensors[f"moments.{key}.{name}"] = torch.as_tensor(value)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{FILE_NAME}.part"
     whole = {name: value.cpu().contiguous() for name, value in tensors.items()}
@@ -71,9 +73,9 @@ def read_checkpoint(
     folder: Path,
     fingerprint: Mapping[str, Any],
     weights: Weights,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
 ) -> TrainingState:
-    """Load a checkpoint into the weights and the optimizer; raises CheckpointUnfit."""
+    """Load a checkpoint into the weights and the optimizers; raises CheckpointUnfit."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise CheckpointUnfit(f"{folder} holds no checkpoint: leave out --resume to begin anew")
@@ -99,13 +101,10 @@ def read_checkpoint(
         found = {
             key.split(".")[1]: value
             for key, value in tensors.items()
-            if key.startswith("adam.") and key.split(".", 2)[2] == name
+            if key.startswith("moments.") and key.split(".", 2)[2] == name
         }
         if found:
-            optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
-                for key, value in found.items()
-            }
+            optimizers.remember(parameter, found)
     return state
 
 

@@ -16,19 +16,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.learnt.successors import Bonus, no_bonus
+
 LossName = Literal["softmax", "sampled-softmax", "gbce"]
 CHUNK_VALUES = 1 << 22  # logits of one chunk
 
-# states (c, D), items, targets (c,) → (loss sum, d states, d items), gradients of the sum
-ChunkLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+# logits of the targets (c,) and of the drawn items (c, S), -inf where one is the target → loss sum
+DrawnLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def softmax_loss(states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+def softmax_loss(
+    states: Tensor, items: Tensor, targets: Tensor, bonus: Bonus | None = None
+) -> Tensor:
     """Return the summed cross-entropy over all V items: `states` (n, D), `items` (V, D).
 
-    Products run in autocast's type, sums in float32.
+    The logits are the dot products and the `bonus`. Products run in autocast's type, sums in
+    float32.
     """
-    return _chunked(states, items, targets, _softmax_chunk, len(items))
+    bonus = no_bonus(len(states), states.device) if bonus is None else bonus
+    loss: Tensor = _Softmax.apply(states, items, targets, bonus.rows, bonus.values)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def sampled_softmax_loss(
@@ -38,6 +45,7 @@ def sampled_softmax_loss(
     log_expected: Tensor,
     hits: Tensor,
     targets: Tensor,
+    bonus: Bonus | None = None,
 ) -> Tensor:
     """Return the summed sampled cross-entropy.
 
@@ -46,13 +54,11 @@ def sampled_softmax_loss(
     draw that is the position's own target counts for nothing.
     """
 
-    def loss(chunk: Tensor, drawn: Tensor, wanted: Tensor, own: Tensor) -> Tensor:
-        logits = (chunk @ drawn.T).float() - log_expected
-        logits = logits.masked_fill(wanted.unsqueeze(1) == hits, -math.inf)
-        positive = (chunk.float() * own.float()).sum(-1, keepdim=True)
-        return -F.log_softmax(torch.cat([positive, logits], dim=1), dim=1)[:, 0].sum()
+    def loss(positive: Tensor, drawn: Tensor) -> Tensor:
+        logits = torch.cat([positive.unsqueeze(1), drawn - log_expected], dim=1)
+        return -F.log_softmax(logits, dim=1)[:, 0].sum()
 
-    return _sampled(states, positives, negatives, targets, loss)
+    return _sampled(states, positives, negatives, hits, targets, bonus, loss)
 
 
 def gbce_loss(
@@ -63,6 +69,7 @@ def gbce_loss(
     targets: Tensor,
     catalogue: int,
     calibration: float = 0.75,
+    bonus: Bonus | None = None,
 ) -> Tensor:
     """Return the summed generalised binary cross-entropy over S uniform negatives.
 
@@ -73,13 +80,11 @@ def gbce_loss(
     power = gbce_power(len(negatives), catalogue, calibration)
     intercept = -math.log(len(negatives))
 
-    def loss(chunk: Tensor, drawn: Tensor, wanted: Tensor, own: Tensor) -> Tensor:
-        logits = (chunk @ drawn.T).float() + intercept
-        logits = logits.masked_fill(wanted.unsqueeze(1) == hits, -math.inf)
-        positive = (chunk.float() * own.float()).sum(-1) + intercept
-        return -power * F.logsigmoid(positive).sum() - F.logsigmoid(-logits).sum()
+    def loss(positive: Tensor, drawn: Tensor) -> Tensor:
+        right = F.logsigmoid(positive + intercept).sum()
+        return -power * right - F.logsigmoid(-(drawn + intercept)).sum()
 
-    return _sampled(states, positives, negatives, targets, loss)
+    return _sampled(states, positives, negatives, hits, targets, bonus, loss)
 
 
 def gbce_power(negatives: int, catalogue: int, calibration: float) -> float:
@@ -88,68 +93,82 @@ def gbce_power(negatives: int, catalogue: int, calibration: float) -> float:
     return rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate)
 
 
-def _softmax_chunk(states: Tensor, items: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # the gradient to a logit is its probability, less one for the target
-    slopes = torch.softmax(states @ items.T, dim=1)  # (c, V)
-    wanted = slopes.gather(1, targets.unsqueeze(1)).float()
-    loss = -wanted.clamp(min=torch.finfo(torch.float32).tiny).log().sum()
-    slopes.scatter_add_(1, targets.unsqueeze(1), torch.full_like(wanted, -1, dtype=slopes.dtype))
-    return loss, slopes @ items, (slopes.T @ states).float()
-
-
-class _Chunked(torch.autograd.Function):
+class _Softmax(torch.autograd.Function):
     """Forms the gradients beside the loss, chunk by chunk, and keeps no logits."""
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, items: Tensor, targets: Tensor, chunk: ChunkLoss, rows: int
+        ctx: Any, states: Tensor, items: Tensor, targets: Tensor, rows: Tensor, values: Tensor
     ) -> Tensor:
         kind = states.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else items.dtype
         low, table = states.to(dtype), items.to(dtype)
         d_states, d_items = torch.empty_like(low), torch.zeros_like(items, dtype=torch.float32)
+        d_values = torch.empty_like(values)
         total = torch.zeros((), device=states.device)
+        step = max(1, CHUNK_VALUES // max(1, len(items)))
         with torch.autocast(kind, enabled=False):
-            for start in range(0, len(low), rows):
-                part = slice(start, start + rows)
-                loss, d_states[part], d_table = chunk(low[part], table, targets[part])
-                d_items += d_table
-                total += loss
-        ctx.save_for_backward(d_states.to(states.dtype), d_items.to(items.dtype))
+            for start in range(0, len(low), step):
+                part = slice(start, start + step)
+                wanted = targets[part].unsqueeze(1)
+                logits = Bonus(rows[part], values[part]).add_to(low[part] @ table.T)  # (c, V)
+                # the gradient to a logit is its probability, less one for the target
+                slopes = torch.softmax(logits, dim=1)
+                chance = slopes.gather(1, wanted).float()
+                total -= chance.clamp(min=torch.finfo(torch.float32).tiny).log().sum()
+                slopes.scatter_add_(1, wanted, torch.full_like(chance, -1, dtype=slopes.dtype))
+                d_states[part] = slopes @ table
+                d_items += (slopes.T @ low[part]).float()
+                d_values[part] = slopes.gather(1, rows[part]).to(values.dtype)
+        ctx.save_for_backward(d_states.to(states.dtype), d_items.to(items.dtype), d_values)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor, Tensor, None, None, None]:
-        d_states, d_items = ctx.saved_tensors
-        return d_states * slopes[0], d_items * slopes[0], None, None, None
-
-
-def _chunked(
-    states: Tensor, items: Tensor, targets: Tensor, chunk: ChunkLoss, values: int
-) -> Tensor:
-    rows = max(1, CHUNK_VALUES // max(1, values))
-    loss: Tensor = _Chunked.apply(states, items, targets, chunk, rows)  # type: ignore[no-untyped-call]
-    return loss
+    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor, Tensor, None, None, Tensor]:
+        d_states, d_items, d_values = ctx.saved_tensors
+        return d_states * slopes[0], d_items * slopes[0], None, None, d_values * slopes[0]
 
 
 def _sampled(
     states: Tensor,
     positives: Tensor,
     negatives: Tensor,
+    hits: Tensor,
     targets: Tensor,
-    loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    bonus: Bonus | None,
+    loss: DrawnLoss,
 ) -> Tensor:
     """Sum a loss over chunks of positions; backwards each chunk's logits are formed anew."""
     from torch.utils.checkpoint import checkpoint
 
     kind = states.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-    rows = max(1, CHUNK_VALUES // max(1, len(negatives)))
+    bonus = no_bonus(len(states), states.device) if bonus is None else bonus
+    different, places = torch.unique(hits, return_inverse=True)  # (r,), (S,)
+
+    def chunk_loss(
+        chunk: Tensor, drawn: Tensor, wanted: Tensor, own: Tensor, rows: Tensor, values: Tensor
+    ) -> Tensor:
+        added = Bonus(rows, values)
+        positive = (chunk.float() * own.float()).sum(-1) + added.of(wanted)
+        logits = (chunk @ drawn.T).float() + _drawn_part(added, different)[:, places]
+        logits = logits.masked_fill(wanted.unsqueeze(1) == hits, -math.inf)
+        return loss(positive, logits)
+
+    step = max(1, CHUNK_VALUES // max(1, len(negatives)))
     low, drawn = states.to(dtype), negatives.to(dtype)
     total = torch.zeros((), device=states.device)
-    for start in range(0, len(states), rows):
-        part = slice(start, start + rows)
+    for start in range(0, len(states), step):
+        part = slice(start, start + step)
         total = total + checkpoint(
-            loss, low[part], drawn, targets[part], positives[part], use_reentrant=False
-        )
+            chunk_loss, low[part], drawn, targets[part], positives[part], *bonus.part(part),
+            use_reentrant=False,
+        )  # fmt: skip
     return total
+
+
+def _drawn_part(bonus: Bonus, drawn: Tensor) -> Tensor:
+    """Return what a bonus adds to each of the drawn items (r,), in order: (c, r)."""
+    places = torch.searchsorted(drawn, bonus.rows).clamp(max=len(drawn) - 1)
+    values = bonus.values * (drawn[places] == bonus.rows)
+    return values.new_zeros((len(bonus.rows), len(drawn))).scatter_add(1, places, values)

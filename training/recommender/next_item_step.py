@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.learnt.history_batch import UNKNOWN_ITEM, PaddedEvents
+from models.learnt.history_batch import UNKNOWN_ITEM, PaddedEvents, last_purchases_at
 from models.recommender import RecommenderNetwork
 from training.recommender.losses import LossName, gbce_loss, sampled_softmax_loss, softmax_loss
 from training.recommender.negatives import NegativeDraw
@@ -38,10 +38,13 @@ def batch_loss(
     """
     wanted = batch.targets >= 0
     targets = batch.targets[wanted]  # (n,)
+    last = last_purchases_at(batch.events, sequences.items)[wanted]
     if negatives is None:
         items = _item_inputs(network, sequences, None)
         states = _states(network, sequences, batch, items, None)[wanted]
-        return softmax_loss(network.shopper_vectors(states), network.score_vectors(items), targets)
+        states = network.shopper_vectors(states)
+        bonus = network.bonus(last, states, own=targets)
+        return softmax_loss(states, network.score_vectors(items), targets, bonus)
     drawn, log_expected = (part.to(targets.device) for part in negatives.draw())
     events = batch.events.event_rows
     met = events[(events >= 0) & (events < sequences.items)]
@@ -49,13 +52,15 @@ def batch_loss(
     items = _item_inputs(network, sequences, rows)
     states = _states(network, sequences, batch, items, rows)[wanted]
     vectors, states = network.score_vectors(items), network.shopper_vectors(states)
+    bonus = network.bonus(last, states, own=targets)
     positives = vectors[torch.searchsorted(rows, targets)]
     others = vectors[torch.searchsorted(rows, drawn)]
     if options.loss == "gbce":
         return gbce_loss(
-            states, positives, others, drawn, targets, sequences.items, options.gbce_calibration
-        )
-    return sampled_softmax_loss(states, positives, others, log_expected, drawn, targets)
+            states, positives, others, drawn, targets, sequences.items, options.gbce_calibration,
+            bonus,
+        )  # fmt: skip
+    return sampled_softmax_loss(states, positives, others, log_expected, drawn, targets, bonus)
 
 
 def negative_draw(sequences: EventSequences, options: LossOptions) -> NegativeDraw | None:

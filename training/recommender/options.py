@@ -10,6 +10,7 @@ import torch
 from models.recommender import RecommenderNetwork
 
 Precision = Literal["auto", "bf16", "fp32"]
+OptimizerName = Literal["muon", "adamw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class RecommenderTraining:
     epochs: int = 26
     min_steps: int = 3_000  # small data gets more epochs, until there are so many
     max_tokens: int = 5_000  # of a batch and process, padding counted; small data has smaller ones
+    optimizer: OptimizerName = "muon"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup_steps: int = 100

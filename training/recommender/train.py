@@ -31,6 +31,7 @@ from training.recommender.checkpoint import (
 )
 from training.recommender.memory import keep_freed_memory
 from training.recommender.next_item_step import LossOptions, batch_loss, negative_draw
+from training.recommender.optimizers import Optimizers
 from training.recommender.options import (
     Progress,
     RecommenderTraining,
@@ -41,6 +42,7 @@ from training.recommender.sequences.batches import EpochPlan, fill, padding_shar
 from training.recommender.sequences.event_sequences import EventSequences
 from training.recommender.sequences.held_out import HeldOut, ndcg_and_hit_rate, ranks
 from training.recommender.shared_work import SharedWork
+from training.recommender.succession_counts import count_successors
 
 __all__ = [
     "Progress", "RecommenderTraining", "TrainedRecommender", "TrainingFailed",
@@ -82,7 +84,7 @@ def train_recommender(
     run = _Run(config, sequences, held, options, loss, accelerator or Accelerator(), report)
     if resume:
         assert checkpoints is not None
-        run.state = read_checkpoint(checkpoints, run.state.fingerprint, run.weights, run.optimizer)
+        run.state = read_checkpoint(checkpoints, run.state.fingerprint, run.weights, run.optimizers)
     run.train(checkpoints)
     network = run.network
     network.load_state_dict(run.weights.best)
@@ -109,15 +111,11 @@ class _Run:
         self.negatives = negative_draw(sequences, loss)
         self.accelerator, self.shared = accelerator, SharedWork(accelerator)
         self.network = RecommenderNetwork(config).to(accelerator.device)
-        average = self.network.state_dict() if options.average_decay else {}
+        if config.successors:
+            count_successors(self.network.successors, sequences, options.visits, options.seed)
+        average = _learnt(self.network) if options.average_decay else {}
         self.weights = Weights(self.network, {k: v.clone() for k, v in average.items()}, {})
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=options.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=options.weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
+        self.optimizers = Optimizers(self.network, options)
         self.low_precision = low_precision(options.precision, accelerator.device)
         self.state = TrainingState(self._fingerprint())
         self.started = time.monotonic()
@@ -177,8 +175,6 @@ class _Run:
         state, world = self.state, self.accelerator.num_processes
         mine = state.batch + self.accelerator.process_index
         torch.manual_seed((self.options.seed * 1_000_003 + state.step) * world + mine)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * self._rate_share()
         self.network.train()
         total, count = torch.zeros((), device=self.accelerator.device), 0
         if mine < len(plan.batches):
@@ -220,9 +216,9 @@ class _Run:
         if positions:
             self.shared.sum_gradients(self.network, 1.0 / positions)
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.max_gradient)
-            self.optimizer.step()
+            self.optimizers.step(self.options.learning_rate * self._rate_share())
             self._average()
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         return loss_sum, int(positions)
 
     def _average(self) -> None:
@@ -230,7 +226,7 @@ class _Run:
             return
         # the average of a short past at first: fresh weights tell nothing
         decay = min(self.options.average_decay, (1 + self.state.step) / (10 + self.state.step))
-        now = self.network.state_dict()
+        now = _learnt(self.network)
         kept = self.weights.average
         torch._foreach_lerp_([kept[k] for k in now], [now[k] for k in now], 1 - decay)
 
@@ -271,14 +267,13 @@ class _Run:
         self._keep()
 
     def _keep(self) -> None:
-        kept = self.weights.average or self.network.state_dict()
+        kept = self.network.state_dict() | self.weights.average
         self.weights.best = {k: v.detach().clone() for k, v in kept.items()}
 
     def _validate(self, held: HeldOut) -> tuple[float, float]:
         """Return NDCG@10 and HR@10 of the held-out purchases, each process ranking its share."""
         trained = {k: v.clone() for k, v in self.network.state_dict().items()}
-        if self.weights.average:
-            self.network.load_state_dict(self.weights.average)
+        self.network.load_state_dict(trained | self.weights.average)
         part = held.part(self.accelerator.process_index, self.accelerator.num_processes)
         ndcg, hits = 0.0, 0.0
         if cases := len(part.targets):
@@ -289,7 +284,7 @@ class _Run:
 
     def _save(self, checkpoints: Path | None) -> None:
         if checkpoints is not None and self.accelerator.is_main_process:
-            write_checkpoint(checkpoints, self.state, self.weights, self.optimizer)
+            write_checkpoint(checkpoints, self.state, self.weights, self.optimizers)
 
     def _fingerprint(self) -> dict[str, Any]:
         options = asdict(self.options)
@@ -303,3 +298,8 @@ class _Run:
             "events": len(self.sequences.inputs),
             "held_out": 0 if self.held is None else len(self.held.targets),
         }
+
+
+def _learnt(network: RecommenderNetwork) -> dict[str, Tensor]:
+    """Return the weights that training moves; what is counted stays as it is."""
+    return {name: one.detach() for name, one in network.named_parameters()}

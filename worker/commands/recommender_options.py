@@ -21,6 +21,10 @@ _NETWORK = (
     click.option("--hidden", type=_COUNT, default=256, show_default=True, help="Of the SwiGLU."),
     click.option("--max-events", type=_COUNT, default=200, show_default=True,
                  help="The newest events of a history that are read."),
+    click.option("--convolution", type=click.IntRange(1, 16), default=3, show_default=True,
+                 help="Events that each place mixes before attention and SwiGLU; 1: none."),
+    click.option("--successors", type=click.IntRange(min=0), default=64, show_default=True,
+                 help="Of each item, the most frequent, counted; 0: none."),
     click.option("--dropout", type=_SHARE, default=0.3, show_default=True),
     click.option("--id-dropout", type=_SHARE, default=0.1, show_default=True,
                  help="With texts: share of items that a step knows by their text alone."),
@@ -28,7 +32,8 @@ _NETWORK = (
                  help="Above 0: cosine scores divided by it (0.05 is usual); 0: dot products."),
 )  # fmt: skip
 _NETWORK_FIELDS = (
-    "width", "blocks", "heads", "hidden", "max_events", "dropout", "id_dropout", "temperature",
+    "width", "blocks", "heads", "hidden", "max_events", "convolution", "successors", "dropout",
+    "id_dropout", "temperature",
 )  # fmt: skip
 
 _TRAINING = (
@@ -50,6 +55,8 @@ _TRAINING = (
                  help="Small data gets more epochs, until there are so many steps."),
     click.option("--batch-tokens", "max_tokens", type=_COUNT, default=5_000, show_default=True,
                  help="Events of a step and GPU, at most."),
+    click.option("--optimizer", type=click.Choice(["muon", "adamw"]), default="muon",
+                 show_default=True, help="muon: for the blocks' matrices, AdamW for the rest."),
     click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3,
                  show_default=True),
     click.option("--weight-decay", type=click.FloatRange(min=0), default=0.0, show_default=True),
@@ -75,9 +82,9 @@ _TRAINING = (
     click.option("--cpu", is_flag=True, help="Do not use a GPU even where there is one."),
 )  # fmt: skip
 _TRAINING_FIELDS = (
-    "epochs", "min_steps", "max_tokens", "learning_rate", "weight_decay", "warmup_steps",
-    "average_decay", "random_window_share", "patience", "validate_every", "validation_cases",
-    "time_limit_s", "precision", "checkpoint_every_s", "seed",
+    "epochs", "min_steps", "max_tokens", "optimizer", "learning_rate", "weight_decay",
+    "warmup_steps", "average_decay", "random_window_share", "patience", "validate_every",
+    "validation_cases", "time_limit_s", "precision", "checkpoint_every_s", "seed",
 )  # fmt: skip
 
 

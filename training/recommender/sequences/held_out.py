@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.learnt.history_batch import last_purchases
 from models.recommender import RecommenderNetwork
 from training.recommender.sequences.event_sequences import (
     EventSequences,
@@ -152,7 +153,8 @@ def ranks(network: RecommenderNetwork, held: HeldOut, low_precision: bool = Fals
         batch = sequences.history_batch(held.starts[rows], held.ends[rows]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
             shoppers = network.encode_histories(batch)
-        scores = shoppers @ items.T  # (c, V)
+        bonus = network.bonus(last_purchases(batch), shoppers)
+        scores = bonus.add_to(shoppers @ items.T)  # (c, V)
         found[rows] = _places(scores, held, rows).cpu().numpy()
     return found
 
