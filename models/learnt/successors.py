@@ -51,7 +51,7 @@ class Successors(nn.Module):
     """The counted successors of each item, and how far a shopper's state trusts them."""
 
     items: Tensor  # (V, K) int32, UNKNOWN_ITEM where there are fewer
-    counts: Tensor  # (V, K) int32
+    counts: Tensor  # (V, K) int32, shoppers who went on so
     share: Tensor  # (V,) float32, of all purchases
 
     def __init__(self, items: int, kept: int, width: int) -> None:
@@ -76,7 +76,7 @@ class Successors(nn.Module):
     def forward(self, last: Tensor, states: Tensor, own: Tensor | None = None) -> Bonus:
         """Return what the successors of the last purchases (n,) add for the states (n, D).
 
-        `own` (n,) are items whose count holds this very succession, once: it is left out.
+        `own` (n,) are items whose count holds the shopper asked about, once: left out.
         """
         rows = last.clamp(min=0)
         items = self.items.index_select(0, rows).long()

@@ -41,11 +41,14 @@ def counted(found: EventSequences, kept: int = 3) -> Successors:
 
 
 def test_the_most_frequent_successors_are_kept_and_single_ones_are_not() -> None:
-    """Successors stand by their count; what one shopper did once is not kept."""
+    """Successors stand by how many shoppers went on so; what one did, however often, is not kept."""
     successors = counted(sequences())
     assert successors.items[:3].tolist() == [[1, 4, -1], [2, -1, -1], [-1, -1, -1]]
     assert successors.counts[:2].tolist() == [[3, 2, 0], [2, 0, 0]]
     assert (successors.items[3:] == -1).all()
+    often = counted(sequences((*WALKS, [5, 3, 5, 3, 5, 3, 0, 1, 0, 1])))
+    assert often.items[5].tolist() == [-1, -1, -1]
+    assert often.counts[0].tolist() == [4, 2, 0]
     assert counted(sequences(), kept=1).items[0].tolist() == [1]
     bought = np.bincount(np.concatenate(WALKS), minlength=6) + 0.5
     assert successors.share.numpy() == pytest.approx(bought / bought.sum())

@@ -1,4 +1,4 @@
-"""How often each item was bought right after each other one: what `Successors` remembers."""
+"""How many shoppers bought an item right after another: what `Successors` remembers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 
 from models.learnt.successors import Successors
 from models.recommender import UNKNOWN_ITEM
-from training.recommender.sequences.event_sequences import EventSequences
+from training.recommender.sequences.event_sequences import EventSequences, Rows
 
-_LEAST = 2  # what happened once is one shopper's own affair, and tells nothing
+_LEAST_SHOPPERS = 2  # what only one did is their own affair, and tells nothing
 
 
 def count_successors(
@@ -18,13 +18,12 @@ def count_successors(
     """Fill the module with the most frequent successors of each item.
 
     A succession is a purchase and what the network is trained to tell after it: the next one, or
-    with `visits` one of the next moment, drawn by the seed.
+    with `visits` one of the next moment, drawn by the seed. However often a shopper does it, it
+    counts once, so that in training one less is what all the others did.
     """
     items, kept = successors.items.shape
-    after = sequences.targets(visits, np.random.default_rng(seed)).after
-    known = sequences.is_label & (after >= 0)
-    pairs, counts = np.unique(sequences.inputs[known] * items + after[known], return_counts=True)
-    often = counts >= _LEAST
+    pairs, counts = _shoppers_of_pairs(sequences, visits, seed)
+    often = counts >= _LEAST_SHOPPERS
     pairs, counts = pairs[often], counts[often]
     order = np.lexsort((pairs, -counts, pairs // items))  # each item's most frequent first
     pairs, counts = pairs[order], counts[order]
@@ -39,3 +38,17 @@ def count_successors(
     bought = np.bincount(sequences.inputs[sequences.is_label], minlength=items) + 0.5
     share = (bought / bought.sum()).astype(np.float32)
     successors.remember(*(torch.from_numpy(part) for part in (table, counted, share)))
+
+
+def _shoppers_of_pairs(sequences: EventSequences, visits: bool, seed: int) -> tuple[Rows, Rows]:
+    """Return the different successions, as item * V + successor, and how many shoppers did each."""
+    after = sequences.targets(visits, np.random.default_rng(seed)).after
+    known = np.flatnonzero(sequences.is_label & (after >= 0))
+    pairs = sequences.inputs[known] * sequences.items + after[known]
+    owners = np.repeat(np.arange(sequences.shoppers), sequences.lengths)[known]
+    order = np.lexsort((owners, pairs))
+    pairs, owners = pairs[order], owners[order]
+    is_new = np.ones(len(pairs), dtype=bool)
+    is_new[1:] = (pairs[1:] != pairs[:-1]) | (owners[1:] != owners[:-1])
+    different, counts = np.unique(pairs[is_new], return_counts=True)
+    return different, counts

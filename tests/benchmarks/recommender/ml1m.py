@@ -24,6 +24,7 @@ PUBLISHED = {
     "SASRec+": (0.1857, 0.3159),
 }
 QUICK_MINUTES = 10.0
+RECIPE = ("--blocks", "8", "--epochs", "18", "--min-steps", "0", "--validate-every", "2")
 
 
 def run(plan: TrainingPlan, seeds: int, quick: bool) -> None:
@@ -32,6 +33,8 @@ def run(plan: TrainingPlan, seeds: int, quick: bool) -> None:
     print(f"train: {describe(split.train)}; {len(split.test):,} cases", file=sys.stderr)
     if quick:
         plan, seeds = replace(plan, minutes=plan.minutes or QUICK_MINUTES), 1
+    else:
+        plan = replace(plan, arguments=(*RECIPE, *plan.arguments))
     tests: list[Section] = []
     validations: list[float] = []
     for number in range(1 if plan.release is not None else seeds):
