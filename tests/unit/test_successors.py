@@ -41,7 +41,7 @@ def counted(found: EventSequences, kept: int = 3) -> Successors:
 
 
 def test_the_most_frequent_successors_are_kept_and_single_ones_are_not() -> None:
-    """Successors stand by how many shoppers went on so; what one did, however often, is not kept."""
+    """Successors stand by how many shoppers went on so; what one did alone is not kept."""
     successors = counted(sequences())
     assert successors.items[:3].tolist() == [[1, 4, -1], [2, -1, -1], [-1, -1, -1]]
     assert successors.counts[:2].tolist() == [[3, 2, 0], [2, 0, 0]]
