@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models.learnt.history_batch import UNKNOWN_ITEM
 
+LEAST_SHOPPERS = 2  # what only one did is their own affair, and tells nothing
 _SURPRISE = 50.0  # times an item's share of all purchases: the count that adds log 2
 _TRUST_AT_FIRST = -2.25  # softplus of it is 0.1
 
@@ -52,6 +53,7 @@ class Successors(nn.Module):
 
     items: Tensor  # (V, K) int32, UNKNOWN_ITEM where there are fewer
     counts: Tensor  # (V, K) int32, shoppers who went on so
+    least: Tensor  # (V,) int32, shoppers that the first successor left out has
     share: Tensor  # (V,) float32, of all purchases
 
     def __init__(self, items: int, kept: int, width: int) -> None:
@@ -59,6 +61,7 @@ class Successors(nn.Module):
         super().__init__()
         self.register_buffer("items", torch.full((items, kept), UNKNOWN_ITEM, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros((items, kept), dtype=torch.int32))
+        self.register_buffer("least", torch.full((items,), LEAST_SHOPPERS, dtype=torch.int32))
         self.register_buffer("share", torch.ones(items) / items)
         self.trust = nn.Linear(width, 1)
 
@@ -67,10 +70,11 @@ class Successors(nn.Module):
         nn.init.zeros_(self.trust.weight)
         nn.init.constant_(self.trust.bias, _TRUST_AT_FIRST)
 
-    def remember(self, items: Tensor, counts: Tensor, share: Tensor) -> None:
-        """Set what was counted: (V, K), (V, K) and (V,)."""
+    def remember(self, items: Tensor, counts: Tensor, least: Tensor, share: Tensor) -> None:
+        """Set what was counted: (V, K), (V, K), (V,) and (V,)."""
         self.items.copy_(items)
         self.counts.copy_(counts)
+        self.least.copy_(least)
         self.share.copy_(share)
 
     def forward(self, last: Tensor, states: Tensor, own: Tensor | None = None) -> Bonus:
@@ -81,9 +85,12 @@ class Successors(nn.Module):
         rows = last.clamp(min=0)
         items = self.items.index_select(0, rows).long()
         counts = self.counts.index_select(0, rows)
-        if own is not None:
-            counts = counts - (items == own.unsqueeze(1)).int()
         known = (items >= 0) & (last >= 0).unsqueeze(1)
+        if own is not None:
+            # what would not stand here without the shopper must not: to stand among so few, at
+            # however low a count, would tell the network which item it is asked for
+            counts = counts - (items == own.unsqueeze(1)).int()
+            known = known & (counts >= self.least.index_select(0, rows).unsqueeze(1))
         items = items.clamp(min=0)
         expected = _SURPRISE * self.share.float()[items]
         surprise = torch.log1p(counts / expected) * known

@@ -56,15 +56,19 @@ def test_the_most_frequent_successors_are_kept_and_single_ones_are_not() -> None
 
 def test_a_succession_in_training_does_not_count_itself() -> None:
     """With `own` the bonus is the one that counts without this shopper's succession would give."""
-    walks = (*WALKS, [0, 1])
-    with_it, without = counted(sequences(walks)), counted(sequences(walks[:-1]))
-    without.share.copy_(with_it.share)
-    last, states = torch.tensor([0]), torch.randn(1, 4)
-    own = with_it(last, states, own=torch.tensor([1]))
-    other = without(last, states)
-    assert own.rows.tolist() == other.rows.tolist()
-    assert torch.equal(own.values, other.values)
-    assert with_it(last, states).values[0, 0] > own.values[0, 0]
+    states = torch.randn(1, 4)
+    for walk, kept in (([0, 1], 3), ([2, 4], 3), ([0, 3], 1), ([0, 3], 2), ([0, 1], 1)):
+        shoppers = (*WALKS, [2, 4], [0, 3], [0, 3])
+        with_it, without = (
+            counted(sequences((*shoppers, walk)), kept),
+            counted(sequences(shoppers), kept),
+        )
+        without.share.copy_(with_it.share)
+        last, target = torch.tensor(walk[:1]), torch.tensor(walk[1:])
+        own, other = with_it(last, states, own=target), without(last, states)
+        none = torch.zeros(1, 6)
+        assert torch.equal(own.add_to(none.clone()), other.add_to(none.clone())), (walk, kept)
+        assert with_it(last, states).of(target) >= own.of(target)
 
 
 def test_a_bonus_grows_with_the_count_beyond_what_is_expected() -> None:

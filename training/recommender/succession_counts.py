@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.learnt.successors import Successors
+from models.learnt.successors import LEAST_SHOPPERS, Successors
 from models.recommender import UNKNOWN_ITEM
 from training.recommender.sequences.event_sequences import EventSequences, Rows
-
-_LEAST_SHOPPERS = 2  # what only one did is their own affair, and tells nothing
 
 
 def count_successors(
@@ -23,7 +21,7 @@ def count_successors(
     """
     items, kept = successors.items.shape
     pairs, counts = _shoppers_of_pairs(sequences, visits, seed)
-    often = counts >= _LEAST_SHOPPERS
+    often = counts >= LEAST_SHOPPERS
     pairs, counts = pairs[often], counts[often]
     order = np.lexsort((pairs, -counts, pairs // items))  # each item's most frequent first
     pairs, counts = pairs[order], counts[order]
@@ -34,10 +32,12 @@ def count_successors(
     table[owners[first], places[first]] = pairs[first] % items
     counted = np.zeros((items, kept), dtype=np.int32)
     counted[owners[first], places[first]] = counts[first]
+    least = np.full(items, LEAST_SHOPPERS, dtype=np.int32)
+    least[owners[places == kept]] = counts[places == kept]
     # half a purchase for what was never bought: a share of nothing cannot be divided by
     bought = np.bincount(sequences.inputs[sequences.is_label], minlength=items) + 0.5
     share = (bought / bought.sum()).astype(np.float32)
-    successors.remember(*(torch.from_numpy(part) for part in (table, counted, share)))
+    successors.remember(*(torch.from_numpy(part) for part in (table, counted, least, share)))
 
 
 def _shoppers_of_pairs(sequences: EventSequences, visits: bool, seed: int) -> tuple[Rows, Rows]:
