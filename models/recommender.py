@@ -181,7 +181,9 @@ class RecommenderNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         if config.successors:
-            self.successors = Successors(config.items, config.successors, config.width)
+            self.successors = Successors(
+                config.items, config.successors, config.width, config.dropout
+            )
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)

@@ -56,9 +56,10 @@ class Successors(nn.Module):
     least: Tensor  # (V,) int32, shoppers that the first successor left out has
     share: Tensor  # (V,) float32, of all purchases
 
-    def __init__(self, items: int, kept: int, width: int) -> None:
-        """Know no successor yet."""
+    def __init__(self, items: int, kept: int, width: int, dropout: float = 0.0) -> None:
+        """Know no successor yet; training leaves this share of the bonuses out."""
         super().__init__()
+        self.dropout = dropout
         self.register_buffer("items", torch.full((items, kept), UNKNOWN_ITEM, dtype=torch.int32))
         self.register_buffer("counts", torch.zeros((items, kept), dtype=torch.int32))
         self.register_buffer("least", torch.full((items,), LEAST_SHOPPERS, dtype=torch.int32))
@@ -86,6 +87,9 @@ class Successors(nn.Module):
         items = self.items.index_select(0, rows).long()
         counts = self.counts.index_select(0, rows)
         known = (items >= 0) & (last >= 0).unsqueeze(1)
+        if self.training and self.dropout:
+            # so that the deep part learns what the counts know as well, and need not lean on them
+            known = known & (torch.rand((len(last), 1), device=last.device) >= self.dropout)
         if own is not None:
             # what would not stand here without the shopper must not: to stand among so few, at
             # however low a count, would tell the network which item it is asked for

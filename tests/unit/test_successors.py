@@ -71,6 +71,18 @@ def test_a_succession_in_training_does_not_count_itself() -> None:
         assert with_it(last, states).of(target) >= own.of(target)
 
 
+def test_training_leaves_out_a_share_of_the_bonuses() -> None:
+    """Whole bonuses are dropped in training, about as many as asked for; serving drops none."""
+    torch.manual_seed(0)
+    successors = Successors(6, 3, width=4, dropout=0.3)
+    count_successors(successors, sequences(), visits=False, seed=1)
+    last, states = torch.zeros(2_000, dtype=torch.int64), torch.randn(2_000, 4)
+    there = successors(last, states).values[:, :2] > 0
+    assert torch.equal(there[:, 0], there[:, 1])
+    assert 0.66 < float(there[:, 0].float().mean()) < 0.74
+    assert (successors.eval()(last, states).values[:, :2] > 0).all()
+
+
 def test_a_bonus_grows_with_the_count_beyond_what_is_expected() -> None:
     """The bonus is the trust times log(1 + count / expected); nothing follows an unknown item."""
     successors, states = counted(sequences()), torch.randn(3, 4)

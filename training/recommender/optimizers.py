@@ -1,4 +1,4 @@
-"""Muon for the blocks' matrices, AdamW for everything else, stepped as one.
+"""Muon for the blocks' matrices, which decay, AdamW for everything else, stepped as one.
 
 Muon (Jordan 2024) takes the momentum of a matrix to its nearest orthogonal matrix, so that rare
 directions are learnt as fast as common ones; its steps are scaled to the size of AdamW's (Liu et
@@ -24,29 +24,19 @@ class Optimizers:
 
     def __init__(self, network: RecommenderNetwork, options: RecommenderTraining) -> None:
         """Share the weights out."""
-        matrices = [
-            module.weight for module in network.blocks.modules() if isinstance(module, nn.Linear)
-        ]
-        if options.optimizer == "adamw":
-            matrices = []
+        blocks = network.blocks.modules()
+        matrices = [module.weight for module in blocks if isinstance(module, nn.Linear)]
         apart = {id(matrix) for matrix in matrices}
         rest = [one for one in network.parameters() if id(one) not in apart]
-        self._all: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(
-                rest,
-                betas=_ADAM_BETAS,
-                weight_decay=options.weight_decay,
-                fused=network.device.type in ("cpu", "cuda"),
-            )
-        ]
-        if matrices:
-            self._all.append(
-                torch.optim.Muon(
-                    matrices,
-                    weight_decay=options.weight_decay,
-                    adjust_lr_fn="match_rms_adamw",
-                )
-            )
+        by_adam = [{"params": rest, "weight_decay": 0.0}]
+        decayed = {"params": matrices, "weight_decay": options.weight_decay}
+        self._all: list[torch.optim.Optimizer] = []
+        if options.optimizer == "muon":
+            self._all.append(torch.optim.Muon([decayed], adjust_lr_fn="match_rms_adamw"))
+        else:
+            by_adam.append(decayed)
+        is_fused = network.device.type in ("cpu", "cuda")
+        self._all.append(torch.optim.AdamW(by_adam, betas=_ADAM_BETAS, fused=is_fused))
 
     def step(self, learning_rate: float) -> None:
         """Move the weights by their gradients."""

@@ -23,7 +23,7 @@ class RecommenderTraining:
     max_tokens: int = 5_000  # of a batch and process, padding counted; small data has smaller ones
     optimizer: OptimizerName = "muon"
     learning_rate: float = 1e-3
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # of the blocks' matrices
     warmup_steps: int = 100
     max_gradient: float = 1.0
     random_window_share: float = 0.5

@@ -24,7 +24,10 @@ PUBLISHED = {
     "SASRec+": (0.1857, 0.3159),
 }
 QUICK_MINUTES = 10.0
-RECIPE = ("--blocks", "8", "--epochs", "18", "--min-steps", "0", "--validate-every", "2")
+RECIPE = (
+    "--blocks", "8", "--epochs", "18", "--min-steps", "0", "--weight-decay", "1",
+    "--validate-every", "2",
+)  # fmt: skip
 
 
 def run(plan: TrainingPlan, seeds: int, quick: bool) -> None:
