@@ -75,6 +75,10 @@ class _Case:
     following: Mapping[str, float]  # what the scores of the last purchase's successors gain
     matching: Sequence[str]  # products near the latest search
 
+    def gains(self, ids: Sequence[str]) -> Scores:
+        """Return what the scores of products gain as successors: (n,)."""
+        return np.array([*map(self.following.get, ids, repeat(0.0))])
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -255,7 +259,7 @@ class LearntRecommender:
         """Return the signals over the candidates, the network's first."""
         weights, profile = self._weights, case.profile
         scores, has_vector = items.scores(case.vector, ids)
-        scores = scores + np.array([*map(case.following.get, ids, repeat(0.0))])
+        scores = scores + case.gains(ids)
         learnt = np.zeros(len(ids))
         learnt[has_vector] = weights.learnt * scaled(scores[has_vector])
         habit = {i: profile.bought[i].weight for i in case.shopper.repeated if i in profile.bought}
@@ -287,7 +291,7 @@ class LearntRecommender:
             weights = items.vectors_of(ids) @ part.float().cpu().numpy().T  # (k, events)
             bought = [row for row, one in enumerate(case.events) if self._is_followed(one)]
             if bought:
-                weights[:, bought[-1]] += [*map(case.following.get, ids, repeat(0.0))]
+                weights[:, bought[-1]] += case.gains(ids)
             found.append(
                 reasons_of_events(ids, case.events, weights, case.shopper, case.profile, index)
             )

@@ -7,8 +7,6 @@ al. 2025), so that both follow one learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +24,8 @@ class Optimizers:
         """Share the weights out."""
         blocks = network.blocks.modules()
         matrices = [module.weight for module in blocks if isinstance(module, nn.Linear)]
-        apart = {id(matrix) for matrix in matrices}
-        rest = [one for one in network.parameters() if id(one) not in apart]
+        apart = {*matrices}
+        rest = [one for one in network.parameters() if one not in apart]
         by_adam = [{"params": rest, "weight_decay": 0.0}]
         decayed = {"params": matrices, "weight_decay": options.weight_decay}
         self._all: list[torch.optim.Optimizer] = []
@@ -37,6 +35,12 @@ class Optimizers:
             by_adam.append(decayed)
         is_fused = network.device.type in ("cpu", "cuda")
         self._all.append(torch.optim.AdamW(by_adam, betas=_ADAM_BETAS, fused=is_fused))
+        self._of: dict[nn.Parameter, torch.optim.Optimizer] = {
+            one: optimizer
+            for optimizer in self._all
+            for group in optimizer.param_groups
+            for one in group["params"]
+        }
 
     def step(self, learning_rate: float) -> None:
         """Move the weights by their gradients."""
@@ -48,20 +52,12 @@ class Optimizers:
 
     def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """Return what is remembered of a weight's gradients; empty before the first step."""
-        found: dict[str, Tensor] = self._of(parameter).state.get(parameter, {})
+        found: dict[str, Tensor] = self._of[parameter].state.get(parameter, {})
         return found
 
     def remember(self, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:
         """Set what `state_of` returned in an earlier process."""
-        self._of(parameter).state[parameter] = {
+        self._of[parameter].state[parameter] = {
             key: value if key == "step" else value.to(parameter.device)
             for key, value in state.items()
         }
-
-    def _of(self, parameter: nn.Parameter) -> torch.optim.Optimizer:
-        return next(o for o in self._all if any(parameter is p for p in _parameters(o)))
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
-    for group in optimizer.param_groups:
-        yield from group["params"]

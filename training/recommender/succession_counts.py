@@ -45,7 +45,7 @@ def _shoppers_of_pairs(sequences: EventSequences, visits: bool, seed: int) -> tu
     after = sequences.targets(visits, np.random.default_rng(seed)).after
     known = np.flatnonzero(sequences.is_label & (after >= 0))
     pairs = sequences.inputs[known] * sequences.items + after[known]
-    owners = np.repeat(np.arange(sequences.shoppers), sequences.lengths)[known]
+    owners = sequences.owners[known]
     order = np.lexsort((owners, pairs))
     pairs, owners = pairs[order], owners[order]
     is_new = np.ones(len(pairs), dtype=bool)

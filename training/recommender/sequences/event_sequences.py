@@ -60,6 +60,11 @@ class EventSequences:
         """How many events each shopper has: (U,)."""
         return np.diff(self.offsets)
 
+    @property
+    def owners(self) -> Rows:
+        """The shopper of each event: (N,)."""
+        return np.repeat(np.arange(self.shoppers), self.lengths)
+
     def targets(self, visits: bool, draw: np.random.Generator) -> Targets:
         """Return the item that each event's state is trained to tell.
 
@@ -67,7 +72,7 @@ class EventSequences:
         bought together is bought at one moment, and a basket that is half known is never asked for.
         """
         events = len(self.inputs)
-        owners = np.repeat(np.arange(self.shoppers), self.lengths)
+        owners = self.owners
         ends = self._visit_ends(owners) if visits else np.arange(1, events + 1)
         places = np.where(self.is_label, np.arange(events), events)
         following = np.append(np.minimum.accumulate(places[::-1])[::-1], events)  # at or after

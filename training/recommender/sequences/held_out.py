@@ -79,7 +79,7 @@ def hold_out_after(
             "add them or choose the split `last`"
         )
     late = sequences.times_s >= moment_s
-    owners = np.repeat(np.arange(sequences.shoppers), sequences.lengths)
+    owners = sequences.owners
     wanted = np.flatnonzero(late & sequences.is_label)
     shoppers, first = np.unique(owners[wanted], return_index=True)
     _, held = _cut(sequences, shoppers, wanted[first], remove_seen)
@@ -88,7 +88,7 @@ def hold_out_after(
 
 def repeats_purchases(sequences: EventSequences) -> bool:
     """Return whether shoppers buy the same item again: seen items are then candidates."""
-    owners = np.repeat(np.arange(sequences.shoppers), sequences.lengths)
+    owners = sequences.owners
     bought = sequences.is_label
     pairs = owners[bought] * sequences.items + sequences.inputs[bought]
     return len(np.unique(pairs)) < (1 - _REPEATED_SHARE) * len(pairs)
