@@ -7,19 +7,21 @@ counted), D width, H heads, W width of text vectors, V items, k items asked for.
 
     shopper vector (D,) . item vector (D,) = score
     item vector = learnt embedding (none for an unseen item) + projection of its text vector
-    added for K items: how often they were bought right after the last purchase, times a trust
+    added for some items: how often they were bought right after the last purchase, times a trust,
+    and what goes with all that was bought, times another
 
 Sources: the causal transformer over items is SASRec (Kang & McAuley 2018). The block is LiGR's as
 eSASRec uses it (Borisyuk et al. 2025, Tikhonovich et al. 2025): pre-norm, softmax attention,
 SwiGLU (Shazeer 2020), each branch times a gate; what enters a branch is mixed with the events just
 before by a short convolution (Primer, So et al. 2021; Canon layers, Allen-Zhu 2025). The relative
 position bias per block and head and the log buckets of time are HSTU's (Zhai et al. 2024), cosine
-scores with a temperature too. The counted successors stand in models/learnt/successors.py.
+scores with a temperature too. What is added: models/learnt/successors.py and neighbours.py.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,8 +36,10 @@ from models.learnt.history_batch import (
     UNKNOWN_ITEM,
     HistoryBatch,
     PaddedEvents,
+    last_purchases,
     padded_buckets,
 )
+from models.learnt.neighbours import Neighbours, kept_purchases
 from models.learnt.pooled_dropout import PooledDropout
 from models.learnt.successors import Bonus, Successors, no_bonus
 
@@ -59,6 +63,7 @@ class RecommenderConfig:
     gap_buckets: int = 0  # bucket b: gaps of 2^(b-1) to 2^b seconds
     convolution: int = 3  # events that a place mixes before attention and SwiGLU; 1: none
     successors: int = 64  # K, counted of each item; 0: none
+    neighbours: int = 256  # K, weights of each item in whole histories; 0: none
     dropout: float = 0.3
     id_dropout: float = 0.1  # share of items that a training step knows by their text alone
     temperature: float = 0.0  # above 0: cosine scores divided by it; 0: dot product
@@ -69,10 +74,9 @@ class RecommenderConfig:
             raise ValueError("items, blocks, hidden and max_events must be at least 1")
         if self.width < self.heads or self.heads < 1 or self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be cut into {self.heads} equal heads")
-        if min(self.text_width, self.gap_buckets, self.successors, self.temperature) < 0:
-            raise ValueError(
-                "text_width, gap_buckets, successors and temperature must not be negative"
-            )
+        may_be_none = ("text_width", "gap_buckets", "successors", "neighbours", "temperature")
+        if min(getattr(self, name) for name in may_be_none) < 0:
+            raise ValueError(f"{', '.join(may_be_none)} must not be negative")
         if not 1 <= self.convolution <= BUCKET_TOKENS:
             raise ValueError(f"convolution {self.convolution} must lie in 1 to {BUCKET_TOKENS}")
         if not (0 <= self.dropout < 1 and 0 <= self.id_dropout < 1):
@@ -184,6 +188,8 @@ class RecommenderNetwork(nn.Module):
             self.successors = Successors(
                 config.items, config.successors, config.width, config.dropout
             )
+        if config.neighbours:
+            self.neighbours = Neighbours(config.items, config.neighbours)
         for module in self.modules():
             if isinstance(module, nn.Embedding | nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
@@ -242,6 +248,17 @@ class RecommenderNetwork(nn.Module):
             return no_bonus(len(last), vectors.device)
         found: Bonus = self.successors(last, vectors, own)
         return found
+
+    def bonuses(self, batch: HistoryBatch, vectors: Tensor) -> Iterator[Bonus]:
+        """Yield all that is added to the scores of histories when they are ranked.
+
+        `vectors` (B, D) are the shopper vectors of the batch.
+        """
+        if self.config.successors:
+            yield self.bonus(last_purchases(batch), vectors)
+        if self.config.neighbours and float(self.neighbours.trust):
+            bought = kept_purchases(batch, self.config.max_events)
+            yield self.neighbours.bonus(self.neighbours.sums(bought))
 
     def run(self, events: PaddedEvents, inputs: Tensor) -> Tensor:
         """Return the normed states (B, L, D) of one bucket; `inputs` (N, D) of its event rows."""

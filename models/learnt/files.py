@@ -24,7 +24,8 @@ __all__ = ["LoadedRecommender", "ModelUnavailable", "load_recommender", "save_re
 
 ARCHITECTURE = "shopstream-recommender-1"
 CONFIG, ITEMS, WEIGHTS = "config.json", "items.txt", "model.safetensors"
-_BEFORE = {"convolution": 1, "successors": 0}  # of folders written before there were these
+# of folders written before there were these
+_BEFORE = {"convolution": 1, "successors": 0, "neighbours": 0}
 
 
 @dataclass(frozen=True, slots=True)

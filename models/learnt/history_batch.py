@@ -62,13 +62,18 @@ class PaddedEvents:
 
 def last_purchases(batch: HistoryBatch) -> Tensor:
     """Return the item row of each shopper's newest purchase of a known item: (B,)."""
+    newest = last_purchase_events(batch)
+    if not len(batch.item_rows):
+        return newest
+    return torch.where(newest >= 0, batch.item_rows[newest.clamp(min=0)], UNKNOWN_ITEM)
+
+
+def last_purchase_events(batch: HistoryBatch) -> Tensor:
+    """Return the places of those purchases among the batch's events, -1 for none: (B,)."""
     bought = ((batch.kinds == PURCHASE) & (batch.item_rows >= 0)).nonzero().flatten()
     shoppers = torch.arange(len(batch.lengths), device=batch.lengths.device)
     owners = shoppers.repeat_interleave(batch.lengths)[bought]
-    newest = torch.full_like(shoppers, -1).scatter_reduce(0, owners, bought, "amax")
-    if not len(bought):
-        return newest
-    return torch.where(newest >= 0, batch.item_rows[newest.clamp(min=0)], UNKNOWN_ITEM)
+    return torch.full_like(shoppers, -1).scatter_reduce(0, owners, bought, "amax")
 
 
 def last_purchases_at(events: PaddedEvents, items: int) -> Tensor:

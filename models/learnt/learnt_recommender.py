@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.learnt.event_attribution import encode_with_parts
 from models.learnt.files import LoadedRecommender, ModelUnavailable
-from models.learnt.history_batch import HistoryBatch, last_purchases
 from models.learnt.item_vectors import ItemVectors
 from models.learnt.learnt_reasons import reasons_of_events
+from models.learnt.score_gains import GainReader, ScoreGains
 from models.learnt.shopper_histories import ReadEvent, read_histories
 from models.product_index import ProductIndex
 from models.recommendation.reasons import reason_of
@@ -72,12 +70,8 @@ class _Case:
     events: Sequence[ReadEvent]  # as the network read them
     vector: Vector  # (D,) what the network made of them
     near: Sequence[str]  # products whose item vectors fit best
-    following: Mapping[str, float]  # what the scores of the last purchase's successors gain
+    gains: ScoreGains  # what counted weights of what was bought add
     matching: Sequence[str]  # products near the latest search
-
-    def gains(self, ids: Sequence[str]) -> Scores:
-        """Return what the scores of products gain as successors: (n,)."""
-        return np.array([*map(self.following.get, ids, repeat(0.0))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +112,8 @@ class LearntRecommender:
     ) -> None:
         """Serve a loaded network on its device."""
         self._network = loaded.network
-        self._item_ids = loaded.item_ids
         self._item_rows = {item_id: row for row, item_id in enumerate(loaded.item_ids)}
+        self._gains = GainReader(loaded.network, loaded.item_ids, self._item_rows)
         self._weights = weights or LearntWeights()
         self._exact_max_products = exact_max_products
         self._items: WeakKeyDictionary[ProductIndex, ItemVectors] = WeakKeyDictionary()
@@ -159,10 +153,8 @@ class LearntRecommender:
         )
         batch = read.batch.to(self._network.device)
         vectors, parts = encode_with_parts(self._network, batch)
-        following = self._following(batch, vectors)
-        cases = self._cases(
-            shoppers, read.events, vectors.cpu().numpy(), following, items, index, k
-        )
+        gains = self._gains.read(batch, vectors, [one.barred for one in shoppers])
+        cases = self._cases(shoppers, read.events, vectors.cpu().numpy(), gains, items, index, k)
         popular = popular_products(demand, index, len(demand.popular))
         lists = [
             self._rank(case, popular, items, index, k)
@@ -184,7 +176,7 @@ class LearntRecommender:
         shoppers: Sequence[Shopper],
         events: Sequence[Sequence[ReadEvent]],
         vectors: Vector,
-        following: Sequence[Mapping[str, float]],
+        gains: Sequence[ScoreGains],
         items: ItemVectors,
         index: ProductIndex,
         k: int,
@@ -207,19 +199,10 @@ class LearntRecommender:
                 events,
                 vectors,
                 ([product_id for product_id, _ in hits] for hits in near),
-                following,
+                gains,
                 matching,
                 strict=True,
             )
-        ]
-
-    @torch.inference_mode()
-    def _following(self, batch: HistoryBatch, vectors: Tensor) -> list[dict[str, float]]:
-        """Return for each shopper what the scores of the last purchase's successors gain."""
-        bonus = self._network.bonus(last_purchases(batch), vectors)
-        return [
-            {self._item_ids[row]: value for row, value in zip(rows, values, strict=True) if value}
-            for rows, values in zip(bonus.rows.tolist(), bonus.values.tolist(), strict=True)
         ]
 
     def _rank(
@@ -231,7 +214,7 @@ class LearntRecommender:
         k: int,
     ) -> list[_Place]:
         shopper = case.shopper
-        wanted = {*case.near, *case.following, *case.matching, *shopper.repeated, *popular}
+        wanted = {*case.near, *case.gains.candidates, *case.matching, *shopper.repeated, *popular}
         wanted -= shopper.barred
         ids = sorted(i for i in wanted if index.sells(i))
         if not ids:
@@ -259,7 +242,7 @@ class LearntRecommender:
         """Return the signals over the candidates, the network's first."""
         weights, profile = self._weights, case.profile
         scores, has_vector = items.scores(case.vector, ids)
-        scores = scores + case.gains(ids)
+        scores = scores + case.gains.of(ids)
         learnt = np.zeros(len(ids))
         learnt[has_vector] = weights.learnt * scaled(scores[has_vector])
         habit = {i: profile.bought[i].weight for i in case.shopper.repeated if i in profile.bought}
@@ -289,17 +272,11 @@ class LearntRecommender:
         for case, places, part in zip(cases, lists, parts, strict=True):
             ids = [place.product_id for place in places]
             weights = items.vectors_of(ids) @ part.float().cpu().numpy().T  # (k, events)
-            bought = [row for row, one in enumerate(case.events) if self._is_followed(one)]
-            if bought:
-                weights[:, bought[-1]] += case.gains(ids)
+            weights = weights + case.gains.by_event(ids, len(case.events))
             found.append(
                 reasons_of_events(ids, case.events, weights, case.shopper, case.profile, index)
             )
         return found
-
-    def _is_followed(self, one: ReadEvent) -> bool:
-        """Say whether an event is a purchase whose successors may have been counted."""
-        return one.event.kind == "purchase" and one.product_id in self._item_rows
 
 
 def _fresh(profile: ShopperProfile, shopper: Shopper) -> str | None:

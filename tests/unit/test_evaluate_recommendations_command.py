@@ -152,6 +152,27 @@ def test_successors_count_in_the_scores_wherever_the_items_stand(folder: Path) -
         assert (after >= before).all()
 
 
+def test_neighbours_count_in_the_scores_wherever_the_items_stand(folder: Path) -> None:
+    """What goes with anything bought gains by the trust, in any order of the items."""
+    loaded = load_recommender(folder / "recommender")
+    orders = [loaded.item_ids, ["i99", *loaded.item_ids[::-1][:-1]]]  # the second one without i0
+
+    def scores(order: list[str]) -> dict[str, float]:
+        bought = np.array([order.index(i) for i in ("i2", "i1")])
+        found = RecommenderScorer(loaded, order).score([bought], None)[0]
+        return {i: float(score) for i, score in zip(order, found, strict=True) if i != "i99"}
+
+    plain = [scores(order) for order in orders]
+    weights = np.zeros((len(loaded.item_ids), len(loaded.item_ids)))
+    weights[loaded.item_ids.index("i2"), [loaded.item_ids.index(i) for i in ("i0", "i5")]] = 1.0
+    loaded.network.neighbours.remember(np.arange(len(weights)), weights)
+    loaded.network.neighbours.trust.fill_(3.0)
+    for order, before in zip(orders, plain, strict=True):
+        gains = {i: score - before[i] for i, score in scores(order).items()}
+        assert {i for i, gain in gains.items() if gain} == {"i0", "i5"} & {*order}
+        assert gains["i5"] == pytest.approx(3.0 * 2**-0.2, rel=1e-3)
+
+
 def test_events_of_unknown_items_are_left_out(folder: Path) -> None:
     """An item without a vector changes nothing in a history."""
     scorer = RecommenderScorer.load(folder, [f"i{n}" for n in range(12)])

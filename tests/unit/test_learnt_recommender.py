@@ -14,6 +14,7 @@ from models.learnt.event_attribution import encode_with_parts
 from models.learnt.files import LoadedRecommender, ModelUnavailable
 from models.learnt.item_vectors import ItemVectors
 from models.learnt.learnt_recommender import LearntRecommender, LearntWeights, require_trunk
+from models.learnt.score_gains import GainReader
 from models.learnt.shopper_histories import read_histories
 from models.product_index import ProductIndex, RemovedProduct
 from models.recommendation.rules import RecommendationRules, recommend_within
@@ -96,6 +97,56 @@ def test_a_counted_successor_enters_the_list_with_the_last_purchase_as_its_reaso
     assert ids(after)[0] == "tool-6"
     assert after[0].reason.because == ("tea-3",)
     assert ids(listed(walker(2, 3, 1), index, served, k=10))[0] != "tool-6"
+
+
+def test_a_neighbour_of_an_old_purchase_enters_the_list_with_it_as_its_reason() -> None:
+    """What goes with anything bought is listed, though the network alone would not, and the
+    purchase it goes with is named, however old; what was sent back brings nothing."""
+    loaded = copy.deepcopy(planted_recommender())
+    rows = {item_id: row for row, item_id in enumerate(loaded.item_ids)}
+    weights = np.zeros((len(rows), len(rows)))
+    weights[rows["tea-1"], rows["tool-6"]] = 1.0
+    weights[rows["tea-1"], rows["tea-3"]] = 2.0  # bought, so barred
+    loaded.network.neighbours.remember(np.arange(len(rows)), weights)
+    served, index = LearntRecommender(loaded), shelf_index()
+    assert ids(listed(walker(1, 2, 3), index, served))[0] == "tea-4"
+    loaded.network.neighbours.trust.fill_(200.0)
+    after = listed(walker(1, 2, 3), index, served)
+    assert ids(after)[0] == "tool-6"
+    assert after[0].reason.because == ("tea-1",)
+    assert after[0].reason.text == "because you bought tea 1"
+    who = walker(1, 2, 3)
+    back = shopper(*who.events, sent_back("tea-1", days_ago=0.01), user_id="ann")
+    assert "tool-6" not in ids(listed(back, index, served))
+
+
+def test_gains_are_the_sum_of_what_the_events_add() -> None:
+    """What a product gains is what the events of the history add to it, nothing left over."""
+    loaded = copy.deepcopy(planted_recommender())
+    count = len(loaded.item_ids)
+    loaded.network.neighbours.remember(
+        np.arange(count), np.random.default_rng(0).normal(size=(count, count))
+    )
+    loaded.network.neighbours.trust.fill_(2.0)
+    loaded.network.successors.trust.bias.fill_(2.0)
+    rows = {item_id: row for row, item_id in enumerate(loaded.item_ids)}
+    crowd = [walker(1, 2, 3, 1), asking("tea"), walker(5, 6, shelf="tool"), shopper()]
+    read = read_histories(crowd, shelf_index(), rows, TEXT_WIDTH, 32)
+    vectors = loaded.network.encode_histories(read.batch)
+    products = [*loaded.item_ids, "never met"]
+    gains = GainReader(loaded.network, loaded.item_ids, rows).read(
+        read.batch, vectors, [one.barred for one in crowd]
+    )
+    dense = torch.zeros(len(crowd), count)
+    for bonus in loaded.network.bonuses(read.batch, vectors):
+        bonus.add_to(dense)
+    for events, gain, expected in zip(read.events, gains, dense.numpy(), strict=True):
+        of_all = gain.of(products)
+        assert of_all[:-1] == pytest.approx(expected, abs=1e-4)
+        assert of_all[-1] == 0
+        assert gain.by_event(products, len(events)).sum(1) == pytest.approx(of_all, abs=1e-4)
+    assert (gains[0].of(products) != 0).any()
+    assert (gains[1].of(products) == 0).all()
 
 
 def test_one_search_is_answered_from_its_shelf() -> None:

@@ -191,12 +191,12 @@ def test_files_give_the_same_network(tmp_path: Path) -> None:
 
 
 def test_folders_of_before_are_read_as_what_they_are(tmp_path: Path) -> None:
-    """A folder that names neither convolution nor successors is a network without them."""
-    old = replace(CONFIG, convolution=1, successors=0)
+    """A folder that names no convolution, successors or neighbours is a network without them."""
+    old = replace(CONFIG, convolution=1, successors=0, neighbours=0)
     built = network(old)
     save_recommender(tmp_path, built, [str(row) for row in range(50)])
     described = json.loads((tmp_path / "config.json").read_text("utf-8"))
-    for name in ("convolution", "successors"):
+    for name in ("convolution", "successors", "neighbours"):
         del described["network"][name]
     (tmp_path / "config.json").write_text(json.dumps(described), "utf-8")
     read = load_recommender(tmp_path).network
@@ -244,6 +244,7 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
         {"dropout": 1.0},
         {"temperature": -1.0},
         {"successors": -1},
+        {"neighbours": -1},
         {"convolution": 0},
     ],
 )

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.learnt.history_batch import last_purchases
 from models.recommender import RecommenderConfig
 from tests.support.planted_shop import ITEMS, planted_sequences
 from training.recommender.checkpoint import FILE_NAME, CheckpointUnfit
@@ -120,7 +119,7 @@ def test_checkpoints_of_other_trainings_are_refused(tmp_path: Path) -> None:
 
 def test_training_stops_early_and_keeps_the_best() -> None:
     """Without a better validation it stops after the patience, with the best weights."""
-    options = replace(OPTIONS, epochs=60, patience=2)
+    options = replace(OPTIONS, epochs=60, patience=2, neighbour_trust=0.0)
     trained = train(options)
     assert len(trained.epochs) < 60
     found = [row["ndcg@10"] for row in trained.epochs]
@@ -142,13 +141,15 @@ def test_time_limit_ends_the_training(caplog: pytest.LogCaptureFixture) -> None:
 def test_validation_ranks_as_a_plain_sort_would() -> None:
     """Places follow the scores; ties stand above, seen items are no candidates if so asked."""
     _, held = hold_out_last(planted_sequences(20, kept=0.5), remove_seen=True)
-    network = train(replace(OPTIONS, epochs=1)).network
+    network = train(replace(OPTIONS, epochs=1, neighbour_trust=2.0)).network
     found = ranks(network, held)
     for case in range(len(held.targets)):
         batch = held.sequences.history_batch(held.starts[[case]], held.ends[[case]])
         shopper = network.encode_histories(batch)
-        bonus = network.bonus(last_purchases(batch), shopper)
-        scores = bonus.add_to(shopper @ network.encode_items(None, None).T)[0]
+        scores = shopper @ network.encode_items(None, None).T
+        for bonus in network.bonuses(batch, shopper):
+            bonus.add_to(scores)
+        scores = scores[0]
         seen = set(held.sequences.inputs[held.starts[case] : held.ends[case]].tolist())
         target = int(held.targets[case])
         above = [

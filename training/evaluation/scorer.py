@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.learnt.files import CONFIG, LoadedRecommender, load_recommender
-from models.learnt.history_batch import PURCHASE, UNKNOWN_ITEM, HistoryBatch, last_purchases
+from models.learnt.history_batch import PURCHASE, UNKNOWN_ITEM, HistoryBatch
 from models.learnt.successors import Bonus
 from models.text_encoder import TextTrunk
 from training.data.interactions import Interactions, Rows
@@ -37,7 +37,7 @@ def item_text_vectors(products: Path, train: Interactions, trunk: TextTrunk) -> 
 
 
 class RecommenderScorer:
-    """Scores as the worker does: vectors and successors; items without a vector get -inf.
+    """Scores as the worker does: vectors and what is added; items without a vector get -inf.
 
     An item that training never met has a vector only where the network reads texts. Events of
     items without a vector are left out of the histories.
@@ -106,10 +106,10 @@ class RecommenderScorer:
         """Return the scores, (n, V)."""
         batch = self._batch(histories, times_ms).to(self._network.device)
         shoppers = self._network.encode_histories(batch)
-        bonus = self._network.bonus(last_purchases(batch), shoppers)
-        columns = self._columns[bonus.rows]
-        asked = Bonus(columns.clamp(min=0), bonus.values * (columns >= 0))
-        scores = asked.add_to(shoppers @ self._item_vectors.T)
+        scores = shoppers @ self._item_vectors.T
+        for bonus in self._network.bonuses(batch, shoppers):
+            columns = self._columns[bonus.rows]
+            Bonus(columns.clamp(min=0), bonus.values * (columns >= 0)).add_to(scores)
         scores[:, ~self._has_vector] = -torch.inf
         found: Scores = scores.float().cpu().numpy()
         return found

@@ -150,6 +150,8 @@ def figures(trained: TrainedRecommender, parts: Parts) -> dict[str, Any]:
         "epochs": len(trained.epochs),
         "remove_seen": parts.remove_seen,
     }
+    if trained.network.config.neighbours:
+        found["neighbour_trust"] = float(trained.network.neighbours.trust)
     for name, held in (("validation", parts.validation), ("test", parts.test)):
         if held is not None:
             ndcg, hits = ndcg_and_hit_rate(ranks(trained.network, held))

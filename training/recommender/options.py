@@ -32,6 +32,7 @@ class RecommenderTraining:
     patience: int = 6  # validations without a better one before it stops
     validate_every: int = 0  # epochs, the last one always; 0: a hundred steps at least
     validation_cases: int = 2_048  # that choose the epoch, drawn by the seed; 0: all
+    neighbour_trust: float | None = None  # None: as held-out purchases choose; without them 0
     time_limit_s: float = 0.0  # the learning rate then reaches its end with the clock; 0: none
     precision: Precision = "auto"
     checkpoint_every_s: float = 60.0

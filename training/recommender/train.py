@@ -30,6 +30,7 @@ from training.recommender.checkpoint import (
     write_checkpoint,
 )
 from training.recommender.memory import keep_freed_memory
+from training.recommender.neighbour_weights import add_neighbours
 from training.recommender.next_item_step import LossOptions, batch_loss, negative_draw
 from training.recommender.optimizers import Optimizers
 from training.recommender.options import (
@@ -73,7 +74,8 @@ def train_recommender(
 ) -> TrainedRecommender:
     """Train until `epochs`, the time limit or `patience` validations without a better.
 
-    Without held-out purchases nothing is validated, and the last weights are kept.
+    Without held-out purchases nothing is validated, and the last weights are kept. The main
+    process adds the neighbours.
 
     Checkpoints go below `checkpoints`, from where `resume` goes on. Raises TrainingFailed,
     CheckpointUnfit.
@@ -88,6 +90,8 @@ def train_recommender(
     run.train(checkpoints)
     network = run.network
     network.load_state_dict(run.weights.best)
+    if config.neighbours and run.accelerator.is_main_process:
+        add_neighbours(network, sequences, held, options)
     state = run.state
     return TrainedRecommender(network, state.epochs, state.best, state.elapsed_s, state.step)
 

@@ -25,6 +25,9 @@ _NETWORK = (
                  help="Events that each place mixes before attention and SwiGLU; 1: none."),
     click.option("--successors", type=click.IntRange(min=0), default=64, show_default=True,
                  help="Of each item, the most frequent, counted; 0: none."),
+    click.option("--neighbours", type=click.IntRange(min=0), default=256, show_default=True,
+                 help="Of each item, the strongest weights of what goes together in whole"
+                 " histories; 0: none."),
     click.option("--dropout", type=_SHARE, default=0.3, show_default=True),
     click.option("--id-dropout", type=_SHARE, default=0.1, show_default=True,
                  help="With texts: share of items that a step knows by their text alone."),
@@ -32,8 +35,8 @@ _NETWORK = (
                  help="Above 0: cosine scores divided by it (0.05 is usual); 0: dot products."),
 )  # fmt: skip
 _NETWORK_FIELDS = (
-    "width", "blocks", "heads", "hidden", "max_events", "convolution", "successors", "dropout",
-    "id_dropout", "temperature",
+    "width", "blocks", "heads", "hidden", "max_events", "convolution", "successors",
+    "neighbours", "dropout", "id_dropout", "temperature",
 )  # fmt: skip
 
 _TRAINING = (
@@ -72,6 +75,9 @@ _TRAINING = (
                  help="Epochs; 0: a hundred steps at least."),
     click.option("--validation-cases", type=click.IntRange(min=0), default=2_048,
                  show_default=True, help="Purchases that choose the epoch; 0: all."),
+    click.option("--neighbour-trust", type=click.FloatRange(min=0),
+                 help="Of the neighbours beside the network. Default: chosen by the purchases that"
+                 " choose the epoch, all of them."),
     click.option("--time-limit-s", type=click.FloatRange(min=0), default=0.0,
                  help="The learning rate reaches its end by then; 0: none."),
     click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto",
@@ -85,7 +91,8 @@ _TRAINING = (
 _TRAINING_FIELDS = (
     "epochs", "min_steps", "max_tokens", "optimizer", "learning_rate", "weight_decay",
     "warmup_steps", "average_decay", "random_window_share", "patience", "validate_every",
-    "validation_cases", "time_limit_s", "precision", "checkpoint_every_s", "seed",
+    "validation_cases", "neighbour_trust", "time_limit_s", "precision", "checkpoint_every_s",
+    "seed",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Full ranking, never against sampled items; a tie counts against the network. Let
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.learnt.history_batch import last_purchases
+from models.learnt.history_batch import HistoryBatch
 from models.recommender import RecommenderNetwork
 from training.recommender.sequences.event_sequences import (
     EventSequences,
@@ -139,6 +140,17 @@ def ranks(network: RecommenderNetwork, held: HeldOut, low_precision: bool = Fals
 
     `low_precision` runs the network, not the scores, in bfloat16.
     """
+    found = np.empty(len(held.targets), dtype=np.int64)
+    for rows, _, scores in scored(network, held, low_precision):
+        found[rows] = places_of(scores, held, rows).cpu().numpy()
+    return found
+
+
+@torch.inference_mode()
+def scored(
+    network: RecommenderNetwork, held: HeldOut, low_precision: bool = False
+) -> Iterator[tuple[Rows, HistoryBatch, Tensor]]:
+    """Yield a few cases after the other: their rows (c,), histories and scores (c, V)."""
     network.eval()
     device, sequences = network.device, held.sequences
     texts = sequences.text_vectors
@@ -147,20 +159,22 @@ def ranks(network: RecommenderNetwork, held: HeldOut, low_precision: bool = Fals
             None, None if texts is None else torch.from_numpy(texts).to(device)
         ).float()
     order = np.argsort(held.ends - held.starts, kind="stable")  # similar lengths together
-    found = np.empty(len(order), dtype=np.int64)
     for start in range(0, len(order), _CASES_AT_ONCE):
         rows = order[start : start + _CASES_AT_ONCE]
         batch = sequences.history_batch(held.starts[rows], held.ends[rows]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
             shoppers = network.encode_histories(batch)
-        bonus = network.bonus(last_purchases(batch), shoppers)
-        scores = bonus.add_to(shoppers @ items.T)  # (c, V)
-        found[rows] = _places(scores, held, rows).cpu().numpy()
-    return found
+        scores = shoppers @ items.T
+        for bonus in network.bonuses(batch, shoppers):
+            bonus.add_to(scores)
+        yield rows, batch, scores
 
 
-def _places(scores: Tensor, held: HeldOut, rows: Rows) -> Tensor:
-    """Return how many candidates stand at or above each target, itself not counted."""
+def places_of(scores: Tensor, held: HeldOut, rows: Rows) -> Tensor:
+    """Return how many candidates stand at or above the target of each of these cases: (c,).
+
+    The target itself is not counted. Scores (c, V) of what is no candidate become -inf in place.
+    """
     targets = torch.from_numpy(held.targets[rows]).to(scores.device).unsqueeze(1)
     wanted = scores.gather(1, targets)
     if held.remove_seen:
@@ -175,6 +189,9 @@ def _places(scores: Tensor, held: HeldOut, rows: Rows) -> Tensor:
 
 def ndcg_and_hit_rate(places: Rows, k: int = 10) -> tuple[float, float]:
     """Return NDCG@k and HR@k of cases with one relevant item each."""
-    inside = places < k
-    gains = np.where(inside, 1.0 / np.log2(places + 2.0), 0.0)
-    return float(gains.mean()), float(inside.mean())
+    return float(ndcg_of(places, k).mean()), float((places < k).mean())
+
+
+def ndcg_of(places: Rows, k: int = 10) -> NDArray[np.float64]:
+    """Return NDCG@k of each case, same shape."""
+    return np.where(places < k, 1.0 / np.log2(places + 2.0), 0.0)
