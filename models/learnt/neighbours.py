@@ -48,10 +48,9 @@ def kept_purchases(batch: HistoryBatch, max_events: int) -> KeptPurchases:
     behind = batch.lengths.cumsum(0)[owners] - torch.arange(len(owners), device=owners.device)
     moves_item = (batch.kinds == PURCHASE) | (batch.kinds == _RETURN)
     events = (moves_item & (batch.item_rows >= 0) & (behind <= max_events)).nonzero().flatten()
-    pairs = torch.stack([owners[events], batch.item_rows[events]])
-    different, which = torch.unique(pairs, dim=1, return_inverse=True)
-    newest = torch.full((different.shape[1],), -1, device=events.device)
-    newest = newest.scatter_reduce(0, which, events, "amax")
+    pairs = (owners[events] << 32) + batch.item_rows[events]
+    different, which = torch.unique(pairs, return_inverse=True)
+    newest = torch.full_like(different, -1).scatter_reduce(0, which, events, "amax")
     newest = newest[batch.kinds[newest] == PURCHASE].sort().values
     kept = owners[newest]
     ends = torch.bincount(kept, minlength=len(shoppers)).cumsum(0)
@@ -117,14 +116,20 @@ class Neighbours(nn.Module):
     def between(self, bought: Tensor, others: Tensor) -> Tensor:
         """Return what bought items (b,) at age 0 add to the scores of others (n,): (b, n) float64.
 
-        Both are item rows, UNKNOWN_ITEM among the others allowed.
+        Both are item rows, the others different, UNKNOWN_ITEM among them allowed.
         """
+        found = torch.zeros((len(bought), len(others)), dtype=torch.int32, device=bought.device)
         wanted = torch.where(others >= 0, self.places[others.clamp(min=0)], UNKNOWN_ITEM)
+        columns = torch.full_like(self.items, -1)  # (M,) of the places that are asked for
+        asked = (wanted >= 0).nonzero().flatten()
+        columns[wanted[asked].long()] = asked.int()
         places = self.places[bought].long()
-        near = self.near[places.clamp(min=0)].unsqueeze(1)  # (b, 1, K)
-        is_near = (near == wanted.view(1, -1, 1)) & (places >= 0).view(-1, 1, 1)
-        weights = self.weights[places.clamp(min=0)].unsqueeze(1) * is_near  # (b, n, K)
-        return weights.sum(-1).double() / _WEIGHT_ONE * float(self.trust)
+        rows = (places >= 0).nonzero().flatten()
+        places = places[rows]
+        columns = columns[self.near[places].long()]  # (b, K)
+        row, near = (columns >= 0).nonzero(as_tuple=True)
+        found[rows[row], columns[row, near].long()] = self.weights[places[row], near]
+        return found.double() / _WEIGHT_ONE * float(self.trust)
 
 
 def age_weights(ages: Tensor) -> Tensor:

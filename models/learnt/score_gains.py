@@ -84,7 +84,7 @@ class _Near:
         """Return the rows of the items that gain most, these left out."""
         gains, places = self.gains.copy(), self.places[barred]
         gains[places[places >= 0]] = 0.0
-        best = np.argsort(-gains, kind="stable")[:_CANDIDATES]
+        best = np.argpartition(-gains, min(_CANDIDATES, len(gains) - 1))[:_CANDIDATES]
         items = self.neighbours.items.cpu().numpy()
         return items[best[gains[best] > 0]].astype(np.int64)
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Matrix = NDArray[np.float64]
 
-TRUSTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+TRUSTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 _MOST_CASES = 10_000  # held-out purchases that choose the trust
 _PAIRS_AT_ONCE = 1_000_000
 
