@@ -18,9 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.recommender import RecommenderConfig, RecommenderNetwork
-from models.release import ModelUnavailable
+from models.release import ModelUnavailable, same_trunk
+from models.text_encoder import TextTrunk
 
-__all__ = ["LoadedRecommender", "ModelUnavailable", "load_recommender", "save_recommender"]
+__all__ = [
+    "LoadedRecommender", "ModelUnavailable", "load_recommender", "require_trunk",
+    "save_recommender",
+]  # fmt: skip
 
 ARCHITECTURE = "shopstream-recommender-1"
 CONFIG, ITEMS, WEIGHTS = "config.json", "items.txt", "model.safetensors"
@@ -95,6 +99,23 @@ def load_recommender(
         ) from error
     network.to(device=device, dtype=dtype).eval().requires_grad_(False)
     return LoadedRecommender(network, item_ids, dict(described.get("lineage", {})))
+
+
+def require_trunk(loaded: LoadedRecommender, trunk: TextTrunk, folder: Path) -> None:
+    """Raise ModelUnavailable where a recommender was trained on another trunk's text vectors."""
+    width = loaded.network.config.text_width
+    if width not in (0, trunk.width):
+        raise ModelUnavailable(
+            f"{folder} was trained on text vectors of {width} numbers, the trunk {trunk.release} "
+            f"gives {trunk.width}: train the recommender with this trunk, or set the one it was "
+            "trained with"
+        )
+    trained_on = loaded.lineage.get("trunk")
+    if width and trained_on is not None and not same_trunk(str(trained_on), trunk.release):
+        raise ModelUnavailable(
+            f"{folder} was trained with the trunk {trained_on}, this worker runs {trunk.release}: "
+            "their text vectors differ; train the recommender with this trunk, or set the other"
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.learnt.event_attribution import encode_with_parts
-from models.learnt.files import LoadedRecommender, ModelUnavailable
+from models.learnt.files import LoadedRecommender
 from models.learnt.item_vectors import ItemVectors
 from models.learnt.learnt_reasons import reasons_of_events
 from models.learnt.score_gains import GainReader, ScoreGains
@@ -37,9 +36,7 @@ from models.recommendation.signals import (
     popular_products,
     scaled,
 )
-from models.release import same_trunk
 from models.search.vector_index import EXACT_MAX_VECTORS
-from models.text_encoder import TextTrunk
 
 Vector = NDArray[np.float32]
 
@@ -81,23 +78,6 @@ class _Place:
     product_id: str
     score: float
     reason: Reason | None
-
-
-def require_trunk(loaded: LoadedRecommender, trunk: TextTrunk, folder: Path) -> None:
-    """Raise ModelUnavailable where a recommender was trained on another trunk's text vectors."""
-    width = loaded.network.config.text_width
-    if width not in (0, trunk.width):
-        raise ModelUnavailable(
-            f"{folder} was trained on text vectors of {width} numbers, the trunk {trunk.release} "
-            f"gives {trunk.width}: train the recommender with this trunk, or set the one it was "
-            "trained with"
-        )
-    trained_on = loaded.lineage.get("trunk")
-    if width and trained_on is not None and not same_trunk(str(trained_on), trunk.release):
-        raise ModelUnavailable(
-            f"{folder} was trained with the trunk {trained_on}, this worker runs {trunk.release}: "
-            "their text vectors differ; train the recommender with this trunk, or set the other"
-        )
 
 
 class LearntRecommender:

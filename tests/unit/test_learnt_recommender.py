@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from models.learnt.event_attribution import encode_with_parts
-from models.learnt.files import LoadedRecommender, ModelUnavailable
+from models.learnt.files import LoadedRecommender, ModelUnavailable, require_trunk
 from models.learnt.item_vectors import ItemVectors
-from models.learnt.learnt_recommender import LearntRecommender, LearntWeights, require_trunk
+from models.learnt.learnt_recommender import LearntRecommender, LearntWeights
 from models.learnt.score_gains import GainReader
 from models.learnt.shopper_histories import read_histories
 from models.product_index import ProductIndex, RemovedProduct

@@ -172,7 +172,7 @@ def _scorers(
 def _load(
     release: Path, train: Interactions, products: Path | None, model: str
 ) -> RecommenderScorer:
-    from models.learnt.files import load_recommender
+    from models.learnt.files import load_recommender, require_trunk
     from training.evaluation.scorer import (
         RecommenderScorer,
         item_text_vectors,
@@ -181,7 +181,6 @@ def _load(
 
     folder, texts = recommender_folder(release), None
     if products is not None:
-        from models.learnt.learnt_recommender import require_trunk
         from models.text_encoder import TextEncoder
 
         trunk = TextEncoder.load(model or (str(release) if folder != release else ""))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from models.answerer import Answerer
 from models.faq import FaqError, load_faq
-from models.learnt.files import load_recommender
-from models.learnt.learnt_recommender import LearntRecommender, require_trunk
+from models.learnt.files import load_recommender, require_trunk
+from models.learnt.learnt_recommender import LearntRecommender
 from models.recommendation.shopper import Recommender
 from models.recommendation.similarity_recommender import SimilarityRecommender
 from models.release import open_trunk, same_trunk
