@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -184,20 +183,18 @@ def test_weights_are_those_of_ridge_regressions() -> None:
         assert weights[item, item] == 0
 
 
-def test_neighbours_are_trusted_where_they_rank_held_out_purchases_better(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_neighbours_are_trusted_where_they_rank_held_out_purchases_better() -> None:
     """Where whole histories tell what will be bought the chosen trust lifts an unlearnt network's
     ranks, also of purchases that chose nothing; where they tell nothing there is none."""
-    caplog.set_level(logging.INFO)
     rest, test = hold_out_last(tasteful(300, 0.75), remove_seen=True)
     train, held = hold_out_last(rest, remove_seen=True)
     network = fresh_network()
     before = ndcg_and_hit_rate(ranks(network, test))[0]
     fit_neighbours(network.neighbours, train)
-    choose_trust(network, held, seed=1)
-    assert float(network.neighbours.trust) > 0
-    assert "neighbours: trust" in caplog.text
+    told = choose_trust(network, held, seed=1)
+    trust = float(network.neighbours.trust)
+    assert trust > 0
+    assert told.startswith(f"neighbours: trust {trust:g} of 0, ")
     assert ndcg_and_hit_rate(ranks(network, test))[0] > before + 0.1
 
     train, held = hold_out_last(tasteful(60, 0.0), remove_seen=True)
@@ -221,14 +218,13 @@ def test_the_gains_of_trusts_are_those_of_the_ranks() -> None:
 @pytest.mark.parametrize(
     ("told", "validates", "trust"), [(3.5, True, 3.5), (3.5, False, 3.5), (None, False, 0.0)]
 )
-def test_a_trust_that_is_told_is_taken(
-    told: float | None, validates: bool, trust: float, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_trust_that_is_told_is_taken(told: float | None, validates: bool, trust: float) -> None:
     """A given trust is taken as it is; with none given and nothing held out there is none, told."""
     train, held = hold_out_last(tasteful(60, 0.75), remove_seen=True)
     network = fresh_network()
     chosen: HeldOut | None = held if validates else None
-    add_neighbours(network, train, chosen, RecommenderTraining(neighbour_trust=told))
+    options = RecommenderTraining(neighbour_trust=told)
+    sentence = add_neighbours(network, train, chosen, options)
     assert float(network.neighbours.trust) == trust
-    assert ("--neighbour-trust" in caplog.text) == (told is None)
+    assert ("--neighbour-trust" in sentence) == (told is None)
     assert (network.neighbours.weights != 0).any()

@@ -5,8 +5,6 @@ Letters: U shoppers, V items, M of them with weights, C held-out purchases.
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,8 +20,6 @@ from training.recommender.sequences.held_out import (
     scored,
 )
 
-logger = logging.getLogger(__name__)
-
 Matrix = NDArray[np.float64]
 
 TRUSTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
@@ -36,18 +32,21 @@ def add_neighbours(
     sequences: EventSequences,
     held: HeldOut | None,
     options: RecommenderTraining,
-) -> None:
-    """Fit a trained network's neighbours, and trust them as told or as held-out purchases show."""
+) -> str:
+    """Fit a trained network's neighbours, and trust them as told or as held-out purchases show.
+
+    Returns what came of it, in a sentence.
+    """
     fit_neighbours(network.neighbours, sequences)
     if options.neighbour_trust is not None:
         network.neighbours.trust.fill_(options.neighbour_trust)
-    elif held is not None:
-        choose_trust(network, held, options.seed)
-    else:
-        logger.warning(
-            "no held-out purchases choose how far the neighbours are trusted: they are not; give "
-            "--neighbour-trust, as a training with validation has found it"
-        )
+        return f"neighbours: trust {options.neighbour_trust:g}, as told"
+    if held is not None:
+        return choose_trust(network, held, options.seed)
+    return (
+        "no held-out purchases choose how far the neighbours are trusted: they are not; give "
+        "--neighbour-trust, as a training with validation has found it"
+    )
 
 
 def fit_neighbours(neighbours: Neighbours, sequences: EventSequences) -> None:
@@ -68,10 +67,11 @@ def fit_neighbours(neighbours: Neighbours, sequences: EventSequences) -> None:
     neighbours.remember(known, ease_weights(together, ridge))
 
 
-def choose_trust(network: RecommenderNetwork, held: HeldOut, seed: int) -> None:
+def choose_trust(network: RecommenderNetwork, held: HeldOut, seed: int) -> str:
     """Trust the neighbours as far as held-out purchases are ranked best by NDCG@10.
 
     They are not trusted at all where the best gain is within one standard error of none.
+    Returns what was chosen, in a sentence.
     """
     neighbours, held = network.neighbours, held.sample(_MOST_CASES, seed)
     neighbours.trust.zero_()
@@ -82,10 +82,10 @@ def choose_trust(network: RecommenderNetwork, held: HeldOut, seed: int) -> None:
     if surplus.mean() <= surplus.std() / np.sqrt(len(surplus)):
         best = 0
     neighbours.trust.fill_(TRUSTS[best])
-    logger.info(
-        "neighbours: trust %g of %s, NDCG@10 %.4f (%.4f without)",
-        TRUSTS[best], ", ".join(f"{trust:g}" for trust in TRUSTS), means[best], means[0],
-    )  # fmt: skip
+    return (
+        f"neighbours: trust {TRUSTS[best]:g} of {', '.join(f'{trust:g}' for trust in TRUSTS)}; "
+        f"NDCG@10 {means[best]:.4f}, without them {means[0]:.4f}"
+    )
 
 
 def bought_together(shoppers: Rows, items: Rows, count: int) -> Matrix:

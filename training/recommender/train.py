@@ -74,8 +74,7 @@ def train_recommender(
 ) -> TrainedRecommender:
     """Train until `epochs`, the time limit or `patience` validations without a better.
 
-    Without held-out purchases nothing is validated, and the last weights are kept. The main
-    process adds the neighbours.
+    Without held-out purchases nothing is validated, and the last weights are kept.
 
     Checkpoints go below `checkpoints`, from where `resume` goes on. Raises TrainingFailed,
     CheckpointUnfit.
@@ -90,8 +89,10 @@ def train_recommender(
     run.train(checkpoints)
     network = run.network
     network.load_state_dict(run.weights.best)
-    if config.neighbours and run.accelerator.is_main_process:
-        add_neighbours(network, sequences, held, options)
+    if config.neighbours:  # in every process, so that all end alike
+        told = add_neighbours(network, sequences, held, options)
+        if run.accelerator.is_main_process:
+            logger.info("%s", told)
     state = run.state
     return TrainedRecommender(network, state.epochs, state.best, state.elapsed_s, state.step)
 
