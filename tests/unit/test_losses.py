@@ -39,7 +39,7 @@ def test_mlm_of_nothing_asked_is_zero_and_has_a_gradient() -> None:
     scores = torch.randn(1, 2, 4, requires_grad=True)
     loss = mlm_loss(scores, torch.full((1, 2), IGNORED))
     loss.backward()  # type: ignore[no-untyped-call]
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert scores.grad is not None
     assert float(scores.grad.abs().sum()) == 0.0
 
