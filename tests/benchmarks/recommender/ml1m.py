@@ -24,6 +24,9 @@ PUBLISHED = {
     "SASRec+": (0.1857, 0.3159),
 }
 QUICK_MINUTES = 10.0
+QUICK_RECIPE = (
+    "--blocks", "3", "--dropout", "0.2", "--learning-rate", "0.0015", "--validate-every", "5",
+)  # fmt: skip
 RECIPE = (
     "--blocks", "8", "--epochs", "18", "--min-steps", "0", "--weight-decay", "1",
     "--validate-every", "2",
@@ -36,8 +39,8 @@ def run(plan: TrainingPlan, seeds: int, quick: bool) -> None:
     print(f"train: {describe(split.train)}; {len(split.test):,} cases", file=sys.stderr)
     if quick:
         plan, seeds = replace(plan, minutes=plan.minutes or QUICK_MINUTES), 1
-    else:
-        plan = replace(plan, arguments=(*RECIPE, *plan.arguments))
+    recipe = QUICK_RECIPE if quick else RECIPE
+    plan = replace(plan, arguments=(*recipe, *plan.arguments))
     tests: list[Section] = []
     validations: list[float] = []
     for number in range(1 if plan.release is not None else seeds):
