@@ -254,8 +254,7 @@ class RecommenderNetwork(nn.Module):
 
         `vectors` (B, D) are the shopper vectors of the batch.
         """
-        if self.config.successors:
-            yield self.bonus(last_purchases(batch), vectors)
+        yield self.bonus(last_purchases(batch), vectors)
         if self.config.neighbours and float(self.neighbours.trust):
             bought = kept_purchases(batch, self.config.max_events)
             yield self.neighbours.bonus(self.neighbours.sums(bought))

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from models.learnt.history_batch import EVENT_KINDS, PURCHASE, UNKNOWN_ITEM, HistoryBatch
 from models.learnt.successors import Bonus
 
-MOST_ITEMS = 6_000  # the matrix to invert has so many rows: 288 MB
+# the matrix to invert has so many rows: 288 MB; folders hold tables of this size, so another
+# number here makes them unreadable
+MOST_ITEMS = 6_000
 AGE_POWER = 0.2
 _RETURN = EVENT_KINDS.index("return")
 _WEIGHT_ONE, _AGE_ONE = 2**20, 2**10  # whole numbers that stand for 1

@@ -77,7 +77,7 @@ _TRAINING = (
                  show_default=True, help="Purchases that choose the epoch; 0: all."),
     click.option("--neighbour-trust", type=click.FloatRange(min=0),
                  help="Of the neighbours beside the network. Default: chosen by the purchases that"
-                 " choose the epoch, all of them."),
+                 " validate, 10,000 at most."),
     click.option("--time-limit-s", type=click.FloatRange(min=0), default=0.0,
                  help="The learning rate reaches its end by then; 0: none."),
     click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto",
